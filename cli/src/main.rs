@@ -1,0 +1,2 @@
+//! dipc
+fn main() {}

@@ -1,0 +1,2 @@
+//! dipcd
+fn main() {}

@@ -1,0 +1,1 @@
+//! Semaphores, queues and segment records.

@@ -1,0 +1,2 @@
+//! dipc-referee
+fn main() {}

@@ -1,0 +1,119 @@
+//! What the directory of a segment and its caches say to each other.
+//!
+//! The directory is at the segment's home; every node that uses the segment has
+//! a cache, the home too. Messages between two nodes arrive in the order they
+//! were sent; messages of different pairs may overtake each other. The rules
+//! that use these messages are the daemon's `coherence` module.
+
+use serde::{Deserialize, Serialize};
+
+use crate::NodeId;
+
+/// What a thread tried, and so what its node must be allowed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Access {
+    /// One of many copies, none of which may be written.
+    Read,
+    /// The only copy.
+    Write,
+}
+
+/// What a granted granule holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Content {
+    /// What the receiver has already: its read copy becomes writable.
+    Keep,
+    /// Zeros: nobody has written it yet.
+    Zero,
+    /// The frame's payload.
+    Data,
+}
+
+/// One message about one granule, numbered from 0 at the segment's start.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// Cache → directory: a thread here waits for this.
+    Request {
+        /// Which granule.
+        granule: u64,
+        /// What for.
+        access: Access,
+    },
+    /// Directory → cache, or owner → cache at the directory's bidding: you may.
+    Grant {
+        /// Which granule.
+        granule: u64,
+        /// What for.
+        access: Access,
+        /// Where its bytes are.
+        content: Content,
+    },
+    /// Directory → owner: send your copy to that node. For reading, keep a read
+    /// copy; for writing, give yours up.
+    Forward {
+        /// Which granule.
+        granule: u64,
+        /// To whom.
+        to: NodeId,
+        /// What for.
+        access: Access,
+    },
+    /// Cache → directory: the copy that another node was to send me has come.
+    Installed {
+        /// Which granule.
+        granule: u64,
+    },
+    /// Directory → cache: give up your copy and say so.
+    Invalidate {
+        /// Which granule.
+        granule: u64,
+    },
+    /// Cache → directory: no thread of this node can read my copy any more.
+    Invalidated {
+        /// Which granule.
+        granule: u64,
+    },
+    /// Cache → directory: I have dropped this granule of my own accord. An
+    /// owner sends its bytes along, a mere reader sends [`Content::Keep`].
+    Evict {
+        /// Which granule.
+        granule: u64,
+        /// The owner's bytes.
+        content: Content,
+    },
+    /// Directory → cache: the node that was to send you this granule is dead.
+    Chase {
+        /// Which granule.
+        granule: u64,
+        /// Whose grants count no more.
+        dead: NodeId,
+    },
+    /// Cache → directory, answering [`Message::Chase`]: it never came.
+    Missing {
+        /// Which granule.
+        granule: u64,
+    },
+    /// Directory → cache: its only copy went down with a node.
+    Lost {
+        /// Which granule.
+        granule: u64,
+    },
+}
+
+impl Message {
+    /// Which granule it is about.
+    pub const fn granule(&self) -> u64 {
+        match *self {
+            Message::Request { granule, .. }
+            | Message::Grant { granule, .. }
+            | Message::Forward { granule, .. }
+            | Message::Installed { granule }
+            | Message::Invalidate { granule }
+            | Message::Invalidated { granule }
+            | Message::Evict { granule, .. }
+            | Message::Chase { granule, .. }
+            | Message::Missing { granule }
+            | Message::Lost { granule } => granule,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The protocols of dipc. No I/O happens here: these are types, and the
+//! functions that turn them into bytes and back.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`ids`] | the names of things: nodes, incarnations, processes, objects |
+//! | [`errno`] | error numbers that mean the same on every processor |
+//! | [`call`] | the System V calls as values, and their replies |
+//! | [`coherence`] | what directory and caches say to each other about granules |
+//! | [`local`] | program ↔ `dipcd`, over a Unix socket; same version on both sides |
+//! | [`peer`] | `dipcd` ↔ `dipcd`, over TCP; version negotiated |
+//! | [`referee`] | `dipcd` ↔ `dipc-referee`, over TCP; version negotiated |
+//! | [`admin`] | what `dipc ls` and `dipc status` are told |
+//! | [`frame`] | length-limited frames: a postcard header with raw payload beside it |
+//!
+//! Two rules keep old and new nodes able to talk. Enums are append-only: a
+//! variant keeps its place for ever. Integers have a fixed width: never
+//! `usize`, `c_long`, or anything else that a processor may choose.
+
+pub mod admin;
+pub mod call;
+pub mod coherence;
+pub mod errno;
+pub mod frame;
+pub mod ids;
+pub mod local;
+pub mod peer;
+pub mod referee;
+
+pub use errno::Errno;
+pub use ids::{Incarnation, Kind, NodeId, ObjectId, Pid};

@@ -1,0 +1,161 @@
+//! Program ↔ `dipcd`, over a Unix stream socket.
+//!
+//! Every thread that calls has a connection of its own, and asks one thing at a
+//! time: a [`Request`] is answered by exactly one [`Response`]. The exception is
+//! [`Request::Withdraw`], which has no answer of its own: it asks for the answer
+//! that is already due, at once.
+//!
+//! Both sides are of one version, which the first exchange ([`Hello`],
+//! [`HelloReply`]) checks. Those two never change.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Call, Reply};
+use crate::{NodeId, ObjectId};
+
+/// The version of everything in this module but the hello.
+pub const VERSION: u16 = 1;
+/// Tells a dipc connection from a stranger's: "dipc" in ASCII.
+pub const MAGIC: u32 = 0x6469_7063;
+
+/// The first message of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`MAGIC`]
+    pub magic: u32,
+    /// [`VERSION`] of the sender.
+    pub version: u16,
+}
+
+impl Hello {
+    /// What this version says.
+    pub const fn ours() -> Self {
+        Hello { magic: MAGIC, version: VERSION }
+    }
+}
+
+/// Its answer. When `accepted` is false the connection is closed behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HelloReply {
+    /// The daemon's version.
+    pub version: u16,
+    /// Whether it serves the sender.
+    pub accepted: bool,
+    /// The daemon's node; meaningful when accepted.
+    pub node: NodeId,
+}
+
+/// What a program asks of its daemon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// A System V call; its payload is the call's. `Attach`, `Detach` and
+    /// `Inherit` are not accepted here: a program says [`Attach`](Self::Attach)
+    /// and [`Detach`](Self::Detach). Answered by [`Response::Reply`].
+    Call(Call),
+    /// A signal came: the pending call shall end with EINTR, unless it has
+    /// ended already. No answer of its own.
+    Withdraw,
+    /// `shmat`, first half. Answered by [`Response::Attached`] with descriptors,
+    /// or by a failed [`Response::Reply`].
+    Attach {
+        /// The segment.
+        id: ObjectId,
+        /// `SHM_RDONLY`, `SHM_EXEC`.
+        flags: u32,
+        /// This process has no userfaultfd registered with this daemon yet.
+        need_uffd: bool,
+    },
+    /// `shmat`, second half: the segment lies, inaccessible, at this address.
+    /// Carries the process's userfaultfd if `need_uffd` was said. The daemon
+    /// registers the range before it answers by [`Response::Reply`].
+    Map {
+        /// Where.
+        addr: u64,
+    },
+    /// `shmat` failed between the halves. Answered by [`Response::Reply`].
+    Abandon,
+    /// `shmdt`: this mapping is already gone. Answered by [`Response::Reply`].
+    Detach {
+        /// Where it lay.
+        addr: u64,
+    },
+    /// The first request of a process that was forked while its parent had
+    /// attachments. Payload: [`Inherited::BYTES`] each. With a userfaultfd when
+    /// the daemon has no fork events ([`Response::Attached`] told so).
+    /// Answered by [`Response::Reply`].
+    Forked {
+        /// The parent's process id.
+        parent: u32,
+    },
+    /// What objects are there, in the whole cluster? Answered by
+    /// [`Response::Rows`], with a postcard `Vec<`[`crate::admin::Object`]`>` as payload.
+    List,
+    /// How is the cluster? Answered by [`Response::Rows`], with a postcard
+    /// `Vec<`[`crate::admin::NodeStatus`]`>` as payload.
+    Status,
+}
+
+/// What the daemon answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Response<'a> {
+    /// To most requests; the payload is the reply's.
+    #[serde(borrow)]
+    Reply(Reply<'a>),
+    /// To [`Request::Attach`]. Comes with the segment's memfd and, if
+    /// `device`, an open `/dev/userfaultfd` behind it.
+    Attached {
+        /// How many bytes to map: the size rounded up to whole pages.
+        len: u64,
+        /// A second descriptor, `/dev/userfaultfd`, makes a userfaultfd that
+        /// also serves faults inside system calls.
+        device: bool,
+        /// Children report their mappings themselves ([`Request::Forked`] with
+        /// a userfaultfd), because this daemon gets no fork events.
+        adopt: bool,
+    },
+    /// Payload: postcard rows.
+    Rows,
+}
+
+/// One attachment that a forked child found in its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inherited {
+    /// The segment.
+    pub id: i32,
+    /// Attached with `SHM_RDONLY`.
+    pub readonly: bool,
+    /// Where.
+    pub addr: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+impl Inherited {
+    /// Length of one attachment in a payload.
+    pub const BYTES: usize = 24;
+
+    /// As it travels.
+    pub fn encode(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..4].copy_from_slice(&self.id.to_le_bytes());
+        bytes[4..8].copy_from_slice(&u32::from(self.readonly).to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.addr.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.len.to_le_bytes());
+        bytes
+    }
+
+    /// The attachments of a payload; `None` when it is no whole number of them.
+    pub fn decode_all(payload: &[u8]) -> Option<impl ExactSizeIterator<Item = Inherited> + '_> {
+        let chunks = payload.chunks_exact(Self::BYTES);
+        if !chunks.remainder().is_empty() {
+            return None;
+        }
+        let word = |b: &[u8]| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        Some(chunks.map(move |b| Inherited {
+            id: word(&b[..8]) as u32 as i32,
+            readonly: word(&b[..8]) >> 32 != 0,
+            addr: word(&b[8..16]),
+            len: word(&b[16..]),
+        }))
+    }
+}
