@@ -1,3 +1,4 @@
 //! The daemon.
 pub mod coherence;
+pub mod memory;
 pub mod semantics;

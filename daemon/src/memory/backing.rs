@@ -1,0 +1,156 @@
+//! A segment's memory on one node: a memfd that every process of the node maps.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+/// The unit of everything here, in bytes.
+pub const PAGE: u64 = 4096;
+
+/// `size` rounded up to whole pages.
+pub const fn whole_pages(size: u64) -> u64 {
+    size.div_ceil(PAGE) * PAGE
+}
+
+/// A sealed memfd and this daemon's own mapping of it.
+///
+/// The seals keep a client from truncating it, which would kill the daemon by
+/// SIGBUS. The daemon's mapping is registered with no userfaultfd: it reads
+/// pages that no process can write at that moment.
+#[derive(Debug)]
+pub struct Backing {
+    memfd: OwnedFd,
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: `base` is a shared mapping that lives as long as the Backing, and is
+// only read through.
+unsafe impl Send for Backing {}
+
+impl Backing {
+    /// Memory of `len` bytes, a multiple of [`PAGE`], all holes.
+    pub fn create(name: &str, len: u64) -> io::Result<Self> {
+        let name = CString::new(name).map_err(io::Error::other)?;
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+        // SAFETY: a plain call with a valid C string.
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: memfd_create just gave us this descriptor.
+        let memfd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let size = libc::off_t::try_from(len).map_err(io::Error::other)?;
+        // SAFETY: plain calls on our own descriptor.
+        let sealed = unsafe {
+            libc::ftruncate(fd, size) == 0
+                && libc::fcntl(
+                    fd,
+                    libc::F_ADD_SEALS,
+                    libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL,
+                ) == 0
+        };
+        if !sealed {
+            return Err(io::Error::last_os_error());
+        }
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        // SAFETY: a fresh shared mapping at an address of the kernel's choice.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                fd,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // A huge page would join granules that travel apart. Where the kernel
+        // has none, the advice fails and is not needed.
+        // SAFETY: advice on our own mapping.
+        unsafe { libc::madvise(base, len, libc::MADV_NOHUGEPAGE) };
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at zero"))?;
+        Ok(Backing { memfd, base, len })
+    }
+
+    fn check(&self, offset: u64, len: usize) -> usize {
+        let offset = offset as usize;
+        assert!(offset <= self.len && len <= self.len - offset, "outside the segment");
+        offset
+    }
+
+    /// Appends `len` bytes from `offset` to `into`. Call it only for pages that
+    /// are present: reading a hole would fill it.
+    pub fn read(&self, offset: u64, len: usize, into: &mut Vec<u8>) {
+        let offset = self.check(offset, len);
+        into.reserve(len);
+        // SAFETY: source lies in our mapping by `check`, the destination was
+        // reserved, and they cannot overlap. Other processes may map these
+        // bytes, but they are write-protected by the caller before.
+        unsafe {
+            let end = into.as_mut_ptr().add(into.len());
+            std::ptr::copy_nonoverlapping(self.base.as_ptr().add(offset), end, len);
+            into.set_len(into.len() + len);
+        }
+    }
+
+    /// Fills pages that no process maps at this moment. It is a system call and
+    /// no store: where memory is short that is an error, a store would be SIGBUS.
+    pub fn write(&self, offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+        let mut offset = self.check(offset, bytes.len()) as libc::off_t;
+        while !bytes.is_empty() {
+            let written = nix::sys::uio::pwrite(&self.memfd, bytes, offset)?;
+            bytes = &bytes[written..];
+            offset += written as libc::off_t;
+        }
+        Ok(())
+    }
+
+    /// Takes pages away from every process of the node and frees them.
+    pub fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        punch(self.memfd.as_fd(), offset, len)
+    }
+}
+
+/// Makes a hole in a memfd; see fallocate(2).
+pub fn punch(memfd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+    let (Ok(offset), Ok(len)) = (libc::off_t::try_from(offset), libc::off_t::try_from(len)) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    loop {
+        // SAFETY: a plain call on a borrowed descriptor.
+        let result = unsafe {
+            libc::fallocate(
+                memfd.as_raw_fd(),
+                libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+                offset,
+                len,
+            )
+        };
+        if result == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+impl AsFd for Backing {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memfd.as_fd()
+    }
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `create` mapped; no reference to its
+        // bytes outlives a method call.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}

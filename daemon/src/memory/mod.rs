@@ -1,0 +1,19 @@
+//! The node's side of shared memory: what the kernel is told.
+//!
+//! Everything that is unsafe in this daemon is in this folder.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`backing`] | a segment's memory on this node: one memfd, mapped by all |
+//! | [`segment`] | a segment's pages on this node, and who waits for them |
+//! | [`uffd`] | the userfaultfd of one address space |
+//! | [`spaces`] | which address spaces map which segment where |
+
+pub mod backing;
+pub mod segment;
+pub mod spaces;
+pub mod uffd;
+
+pub use segment::{Passing, SegmentMemory, access_of};
+pub use backing::{Backing, PAGE, whole_pages};
+pub use spaces::{Mapping, Space, SpaceId, Spaces};

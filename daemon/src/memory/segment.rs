@@ -1,0 +1,385 @@
+//! A segment's pages on this node: what the coherence protocol decides is done
+//! to memory here.
+//!
+//! | the protocol says | every process of the node |
+//! |---|---|
+//! | protect | may no longer write the granule; who tries waits |
+//! | copy | (nothing: its bytes are put aside, to be sent) |
+//! | drop | no longer has the granule; who touches it waits |
+//! | install, permit | who waits for it goes on |
+//! | poison | gets SIGBUS |
+//!
+//! The order protect → copy → drop → answer loses nothing: after the first no
+//! write can happen, and after the third no read, so the answer is true.
+//!
+//! A process that may only read has a **private view**: a memfd of its own, into
+//! which granules are copied. A private copy exists only while the shared memory
+//! is write-protected; both rules that see to it are in [`SegmentMemory::resolve`].
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use dipc_wire::ObjectId;
+use dipc_wire::coherence::Access;
+
+use super::spaces::{Fault, Mapping, News, Spaces, View};
+use super::uffd::{Error, Range};
+use super::{Backing, PAGE, whole_pages};
+
+/// Where the events go that are read in passing, because a space was changing.
+pub trait Passing {
+    /// To be handled by another thread: the caller holds a segment's lock.
+    fn pass(&self, news: News);
+}
+
+/// The pages of one segment, and the threads that wait for them.
+pub struct SegmentMemory {
+    id: ObjectId,
+    len: u64,
+    granule: u64,
+    shared: Option<Backing>,
+    private: HashMap<u64, PrivateView>,
+    views: u64,
+    waiting: HashMap<u64, Vec<Fault>>,
+    aside: Vec<u8>,
+}
+
+struct PrivateView {
+    memory: Backing,
+    present: HashSet<u64>,
+}
+
+/// What a fault asks of the protocol. A process with a private view writes, if
+/// it finds a way to, what only itself can see.
+pub fn access_of(fault: &Fault) -> Access {
+    if fault.write && fault.mapping.view == View::Shared { Access::Write } else { Access::Read }
+}
+
+impl SegmentMemory {
+    /// Of a segment of `size` bytes; it takes no memory before it is used.
+    pub fn new(id: ObjectId, size: u64, granule: u64) -> Self {
+        SegmentMemory {
+            id,
+            len: whole_pages(size),
+            granule,
+            shared: None,
+            private: HashMap::new(),
+            views: 0,
+            waiting: HashMap::new(),
+            aside: Vec::new(),
+        }
+    }
+
+    /// How many bytes to map.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The granule that holds this byte.
+    pub fn granule_at(&self, offset: u64) -> u64 {
+        offset / self.granule
+    }
+
+    fn span(&self, granule: u64) -> (u64, u64) {
+        let start = granule * self.granule;
+        (start, self.granule.min(self.len - start))
+    }
+
+    fn range(&self, mapping: &Mapping, granule: u64) -> Range {
+        let (offset, len) = self.span(granule);
+        Range { start: mapping.range.start + offset, len }
+    }
+
+    /// How many bytes this granule has; the last one may be shorter.
+    pub fn granule_len(&self, granule: u64) -> usize {
+        self.span(granule).1 as usize
+    }
+
+    /// The memory that all share who may write.
+    pub fn shared(&mut self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.backing()?.as_fd())
+    }
+
+    fn backing(&mut self) -> io::Result<&Backing> {
+        if self.shared.is_none() {
+            self.shared = Some(Backing::create(&format!("dipc-{}", self.id), self.len)?);
+        }
+        Ok(self.shared.as_ref().expect("made above"))
+    }
+
+    /// New memory for a process that may only read.
+    pub fn private(&mut self) -> io::Result<(View, BorrowedFd<'_>)> {
+        let memory = Backing::create(&format!("dipc-{}-read", self.id), self.len)?;
+        self.views += 1;
+        let number = self.views;
+        let view = self.private.entry(number).or_insert(PrivateView {
+            memory,
+            present: HashSet::new(),
+        });
+        Ok((View::Private(number), view.memory.as_fd()))
+    }
+
+    /// The memory behind a view, for the keeper.
+    pub fn memory_of(&self, view: View) -> Option<BorrowedFd<'_>> {
+        match view {
+            View::Shared => self.shared.as_ref().map(AsFd::as_fd),
+            View::Private(number) => self.private.get(&number).map(|v| v.memory.as_fd()),
+        }
+    }
+
+    /// The last mapping of a private view is gone.
+    pub fn end_view(&mut self, view: View) {
+        if let View::Private(number) = view {
+            self.private.remove(&number);
+        }
+    }
+
+    /// A thread waits from now on, until a later call lets it go on.
+    pub fn wait(&mut self, fault: Fault) {
+        let list = self.waiting.entry(fault.offset() / self.granule).or_default();
+        // A signal handler makes a thread fault again on the same page.
+        let same = |f: &Fault| f.mapping.space.id == fault.mapping.space.id && f.addr == fault.addr;
+        match list.iter_mut().find(|f| same(f)) {
+            Some(known) => *known = fault,
+            None => list.push(fault),
+        }
+    }
+
+    /// Runs `act` on each mapping that is shared, again from the first one when
+    /// a space was changing (see `spaces`).
+    fn each(
+        &self,
+        spaces: &Spaces,
+        passing: &dyn Passing,
+        act: impl Fn(&Mapping) -> Result<(), Error>,
+    ) {
+        loop {
+            let changing = spaces.visit(self.id, |mappings| {
+                mappings.iter().find_map(|mapping| match act(mapping) {
+                    Err(Error::Changing) => Some(mapping.space.clone()),
+                    Err(Error::Other(error)) => {
+                        tracing::error!(segment = %self.id, %error, "a process's page");
+                        None
+                    }
+                    // Gone or unmapped: nothing left to do there.
+                    _ => None,
+                })
+            });
+            match changing {
+                Some(space) => passing.pass(spaces.read(&space)),
+                None => return,
+            }
+        }
+    }
+
+    /// No process may write the granule any more.
+    pub fn protect(&mut self, granule: u64, spaces: &Spaces, passing: &dyn Passing) {
+        self.each(spaces, passing, |mapping| match mapping.view {
+            View::Shared => mapping.space.uffd.protect(self.range(mapping, granule), true),
+            View::Private(_) => Ok(()),
+        });
+    }
+
+    /// Puts the granule's bytes aside.
+    pub fn copy(&mut self, granule: u64) {
+        let (offset, len) = self.span(granule);
+        self.aside.clear();
+        match &self.shared {
+            Some(memory) => memory.read(offset, len as usize, &mut self.aside),
+            None => self.aside.resize(len as usize, 0),
+        }
+    }
+
+    /// What was put aside last.
+    pub fn aside(&self) -> &[u8] {
+        &self.aside
+    }
+
+    /// No process has the granule any more.
+    pub fn discard(&mut self, granule: u64) {
+        let (offset, len) = self.span(granule);
+        if let Some(memory) = &self.shared
+            && let Err(error) = memory.punch(offset, len)
+        {
+            tracing::error!(segment = %self.id, granule, %error, "a page cannot be taken away");
+        }
+        self.discard_private(granule);
+    }
+
+    fn discard_private(&mut self, granule: u64) {
+        let (offset, len) = self.span(granule);
+        for view in self.private.values_mut() {
+            if view.present.remove(&granule)
+                && let Err(error) = view.memory.punch(offset, len)
+            {
+                tracing::error!(segment = %self.id, granule, %error, "a page cannot be taken away");
+            }
+        }
+    }
+
+    /// The granule's bytes have come (`None`: zeros). Who waited for no more
+    /// than `access` goes on.
+    pub fn install(
+        &mut self,
+        granule: u64,
+        access: Access,
+        bytes: Option<&[u8]>,
+        spaces: &Spaces,
+        passing: &dyn Passing,
+    ) -> io::Result<()> {
+        let zeros;
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => {
+                zeros = vec![0; self.granule_len(granule)];
+                &zeros
+            }
+        };
+        self.backing()?;
+        let first = self.waiting.get(&granule).and_then(|list| {
+            let fits = |f: &&Fault| f.mapping.view == View::Shared && access_of(f) <= access;
+            list.iter().find(fits).cloned()
+        });
+        let placed = first.is_some_and(|fault| {
+            self.place(&fault, granule, bytes, access == Access::Read, spaces, passing)
+        });
+        if !placed {
+            let (offset, _) = self.span(granule);
+            self.backing()?.write(offset, bytes)?;
+        }
+        self.permit(granule, access, spaces, passing);
+        Ok(())
+    }
+
+    /// Fills and maps the granule where one thread waits for it, in one step.
+    fn place(
+        &self,
+        fault: &Fault,
+        granule: u64,
+        bytes: &[u8],
+        protect: bool,
+        spaces: &Spaces,
+        passing: &dyn Passing,
+    ) -> bool {
+        let range = self.range(&fault.mapping, granule);
+        loop {
+            match fault.mapping.space.uffd.copy(range.start, bytes, protect) {
+                Ok(()) => return true,
+                Err(Error::Changing) => passing.pass(spaces.read(&fault.mapping.space)),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// The granule is here, and may be used as far as `access` goes: who waits
+    /// for no more than that goes on.
+    pub fn permit(
+        &mut self,
+        granule: u64,
+        access: Access,
+        spaces: &Spaces,
+        passing: &dyn Passing,
+    ) {
+        let Some(list) = self.waiting.remove(&granule) else { return };
+        let (served, kept): (Vec<_>, Vec<_>) =
+            list.into_iter().partition(|fault| access_of(fault) <= access);
+        if !kept.is_empty() {
+            self.waiting.insert(granule, kept);
+        }
+        // Private copies first: they protect the shared memory again, and what
+        // follows must find it as it stays.
+        let (private, shared): (Vec<_>, Vec<_>) =
+            served.into_iter().partition(|fault| fault.mapping.view != View::Shared);
+        for fault in private.iter().chain(&shared) {
+            while let Err(Error::Changing) = self.resolve(fault, granule, access, spaces, passing) {
+                passing.pass(spaces.read(&fault.mapping.space));
+            }
+        }
+    }
+
+    fn resolve(
+        &mut self,
+        fault: &Fault,
+        granule: u64,
+        access: Access,
+        spaces: &Spaces,
+        passing: &dyn Passing,
+    ) -> Result<(), Error> {
+        let uffd = &fault.mapping.space.uffd;
+        let range = self.range(&fault.mapping, granule);
+        let View::Private(view) = fault.mapping.view else {
+            // A thread that only reads is given no more than that while private
+            // copies exist: then the next write comes by here.
+            let write = access == Access::Write && fault.write;
+            if write {
+                self.discard_private(granule);
+            }
+            if write && fault.protected {
+                return uffd.protect(range, false);
+            }
+            let copied = self.private.values().any(|view| view.present.contains(&granule));
+            return proceed(fault, range, access == Access::Read || copied);
+        };
+        if self.private.get(&view).is_some_and(|view| view.present.contains(&granule)) {
+            return proceed(fault, range, false);
+        }
+        if access == Access::Write {
+            self.protect(granule, spaces, passing);
+        }
+        self.copy(granule);
+        uffd.copy(range.start, &self.aside, false)?;
+        if let Some(view) = self.private.get_mut(&view) {
+            view.present.insert(granule);
+        }
+        Ok(())
+    }
+
+    /// The granule's content is lost: who touches it gets SIGBUS.
+    pub fn poison(&mut self, granule: u64, spaces: &Spaces, passing: &dyn Passing) {
+        self.discard(granule);
+        self.waiting.remove(&granule);
+        self.each(spaces, passing, |mapping| poison(mapping, self.range(mapping, granule)));
+    }
+}
+
+/// Maps pages that are present; those that this mapping has already are given
+/// the protection that they should have.
+fn proceed(fault: &Fault, range: Range, protect: bool) -> Result<(), Error> {
+    let uffd = &fault.mapping.space.uffd;
+    match uffd.proceed(range, protect) {
+        Err(Error::Present) => {}
+        other => return other,
+    }
+    let pages = (range.start..range.start + range.len).step_by(PAGE as usize);
+    for page in pages.map(|start| Range { start, len: PAGE }) {
+        match uffd.proceed(page, protect) {
+            Ok(()) | Err(Error::Present) => {}
+            other => return other,
+        }
+    }
+    if protect {
+        uffd.wake(range);
+        Ok(())
+    } else {
+        uffd.protect(range, false)
+    }
+}
+
+/// Makes SIGBUS of every later access to pages that are absent.
+pub(crate) fn poison(mapping: &Mapping, range: Range) -> Result<(), Error> {
+    let uffd = &mapping.space.uffd;
+    // A left-over protection marker would be in the way.
+    uffd.protect(range, false)?;
+    let result = match uffd.poison(range) {
+        Err(Error::Present) => (range.start..range.start + range.len)
+            .step_by(PAGE as usize)
+            .try_for_each(|start| match uffd.poison(Range { start, len: PAGE }) {
+                Err(Error::Present) => Ok(()),
+                other => other,
+            }),
+        other => other,
+    };
+    uffd.wake(range);
+    result
+}

@@ -1,0 +1,296 @@
+//! Which address spaces map which segment, and where.
+//!
+//! An address space is known by its userfaultfd. It comes with the first
+//! `shmat` of a process, or by a fork event with all the mappings of its parent.
+//!
+//! **The fork race.** The kernel copies a parent's page tables before this
+//! daemon hears of the child. A write protection that ran in between would miss
+//! the child and leave it a writable page. Two rules close the gap:
+//!
+//! 1. A call on a space answers [`uffd::Error::Changing`] while one of its fork
+//!    events is unread. Whoever gets that answer reads the events
+//!    ([`Spaces::read`]) and starts again from the first mapping.
+//! 2. Events are read, and a child is entered with all its mappings, under the
+//!    write lock; mappings are visited under the read lock ([`Spaces::visit`]).
+//!    So a visitor sees the fork either unread, and is stopped by rule 1, or
+//!    with the child among the mappings.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dipc_wire::ObjectId;
+use nix::sys::eventfd::EventFd;
+use parking_lot::RwLock;
+
+use super::uffd::{Error, Event, Range, Uffd};
+
+/// Names a space in this daemon.
+pub type SpaceId = u64;
+
+/// One address space.
+#[derive(Debug)]
+pub struct Space {
+    /// Its name.
+    pub id: SpaceId,
+    /// Its faults.
+    pub uffd: Uffd,
+    /// Its process; 0 for a forked child, whose pid no event tells.
+    pid: AtomicU32,
+    /// Readable once the space is dropped: ends the thread that reads its faults.
+    ended: EventFd,
+}
+
+impl Space {
+    /// The process, if it is known.
+    pub fn pid(&self) -> Option<u32> {
+        Some(self.pid.load(Ordering::Relaxed)).filter(|&pid| pid != 0)
+    }
+
+    /// Becomes readable when the space is dropped.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+
+    /// Whether `mapping` still lies where it was, in a space that still lives.
+    ///
+    /// The probe write-protects one page: at worst that costs one more fault.
+    fn still_maps(&self, mapping: &Mapping) -> Result<bool, Error> {
+        let page = Range { start: mapping.range.start, len: super::PAGE };
+        match self.uffd.protect(page, true) {
+            Err(Error::Gone | Error::Unmapped) => Ok(false),
+            Err(Error::Changing) => Err(Error::Changing),
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether the process of this space ended or executed another program.
+    fn is_gone(&self) -> bool {
+        // Any page will do: the kernel looks for the address space first.
+        let page = Range { start: super::PAGE * 16, len: super::PAGE };
+        matches!(self.uffd.protect(page, true), Err(Error::Gone))
+    }
+}
+
+/// Which memory of the node a mapping shows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum View {
+    /// The segment's memfd, which all processes share that may write it.
+    Shared,
+    /// A memfd of its own, for a process that may only read: whatever it does
+    /// to it, nobody else sees.
+    Private(u64),
+}
+
+/// A segment in an address space.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// Whose.
+    pub space: Arc<Space>,
+    /// Of what.
+    pub segment: ObjectId,
+    /// Through which memory.
+    pub view: View,
+    /// Where.
+    pub range: Range,
+    /// Attached with `SHM_RDONLY`.
+    pub readonly: bool,
+}
+
+/// A thread that waits for a page.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Where it touched what.
+    pub mapping: Mapping,
+    /// The page's start in the space.
+    pub addr: u64,
+    /// It wants to write.
+    pub write: bool,
+    /// The page is there, but write-protected.
+    pub protected: bool,
+}
+
+impl Fault {
+    /// The page's place in the segment, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.addr - self.mapping.range.start
+    }
+}
+
+/// What was read from a space.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Threads that wait.
+    pub faults: Vec<Fault>,
+    /// Children, entered already.
+    pub children: Vec<Arc<Space>>,
+}
+
+/// All address spaces of the node.
+#[derive(Debug, Default)]
+pub struct Spaces {
+    inner: RwLock<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: SpaceId,
+    spaces: HashMap<SpaceId, Entry>,
+    segments: HashMap<ObjectId, Vec<Mapping>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    space: Arc<Space>,
+    mappings: Vec<Mapping>,
+}
+
+impl Inner {
+    fn add(&mut self, uffd: Uffd, pid: Option<u32>) -> nix::Result<Arc<Space>> {
+        self.next += 1;
+        let space = Arc::new(Space {
+            id: self.next,
+            uffd,
+            pid: AtomicU32::new(pid.unwrap_or(0)),
+            ended: EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC)?,
+        });
+        self.spaces.insert(space.id, Entry { space: space.clone(), mappings: Vec::new() });
+        Ok(space)
+    }
+
+    fn map(&mut self, mapping: Mapping) {
+        if let Some(entry) = self.spaces.get_mut(&mapping.space.id) {
+            entry.mappings.push(mapping.clone());
+            self.segments.entry(mapping.segment).or_default().push(mapping);
+        }
+    }
+
+    fn forget(&mut self, mapping: &Mapping) {
+        if let Some(list) = self.segments.get_mut(&mapping.segment) {
+            let same = |m: &Mapping| m.space.id == mapping.space.id && m.range == mapping.range;
+            if let Some(at) = list.iter().position(same) {
+                list.swap_remove(at);
+            }
+            if list.is_empty() {
+                self.segments.remove(&mapping.segment);
+            }
+        }
+    }
+
+    fn child(&mut self, parent: SpaceId, uffd: Uffd) -> nix::Result<Arc<Space>> {
+        let child = self.add(uffd, None)?;
+        let inherited: Vec<Mapping> =
+            self.spaces.get(&parent).map(|entry| entry.mappings.clone()).unwrap_or_default();
+        for mapping in inherited {
+            self.map(Mapping { space: child.clone(), ..mapping });
+        }
+        Ok(child)
+    }
+}
+
+impl Spaces {
+    /// Enters the space of a process.
+    pub fn add(&self, uffd: Uffd, pid: u32) -> nix::Result<Arc<Space>> {
+        self.inner.write().add(uffd, Some(pid))
+    }
+
+    /// Enters a mapping, whose range is registered already.
+    pub fn map(&self, mapping: Mapping) {
+        self.inner.write().map(mapping);
+    }
+
+    /// Runs `visit` over all mappings of a segment, while none can appear.
+    pub fn visit<R>(&self, segment: ObjectId, visit: impl FnOnce(&[Mapping]) -> R) -> R {
+        visit(self.inner.read().segments.get(&segment).map_or(&[], Vec::as_slice))
+    }
+
+    /// Reads what has happened in a space, and enters its children.
+    pub fn read(&self, space: &Arc<Space>) -> News {
+        let mut news = News::default();
+        let mut inner = self.inner.write();
+        let mut raw = Vec::new();
+        if let Err(error) = space.uffd.read_events(|event| raw.push(event)) {
+            tracing::warn!(space = space.id, %error, "cannot read the faults of a process");
+        }
+        for event in raw {
+            match event {
+                Event::Fault { addr, write, protected } => {
+                    let inside = |m: &&Mapping| addr.wrapping_sub(m.range.start) < m.range.len;
+                    let mapping = inner
+                        .spaces
+                        .get(&space.id)
+                        .and_then(|entry| entry.mappings.iter().find(inside))
+                        .cloned();
+                    match mapping {
+                        Some(mapping) => news.faults.push(Fault { mapping, addr, write, protected }),
+                        // Detached in this moment: the access shall be tried
+                        // again and find nothing.
+                        None => space.uffd.wake(Range { start: addr, len: super::PAGE }),
+                    }
+                }
+                Event::Fork(fd) => match inner.child(space.id, Uffd::inherited(fd)) {
+                    Ok(child) => news.children.push(child),
+                    Err(error) => tracing::error!(%error, "a forked child cannot be served"),
+                },
+            }
+        }
+        news
+    }
+
+    /// Forgets the mapping at `addr` of one of the spaces that `of` accepts and
+    /// that does not map it any more, and returns it. A space whose events must
+    /// be read first is the error.
+    pub fn unmap(
+        &self,
+        addr: u64,
+        of: impl Fn(&Space) -> bool,
+    ) -> Result<Option<Mapping>, Arc<Space>> {
+        let mut inner = self.inner.write();
+        let mut found = None;
+        for entry in inner.spaces.values().filter(|entry| of(&entry.space)) {
+            let at = |m: &&Mapping| m.range.start == addr;
+            let Some(mapping) = entry.mappings.iter().find(at) else { continue };
+            match entry.space.still_maps(mapping) {
+                Ok(true) => {}
+                Ok(false) => found = Some(mapping.clone()),
+                Err(_) => return Err(entry.space.clone()),
+            }
+        }
+        let Some(found) = found else { return Ok(None) };
+        if let Some(entry) = inner.spaces.get_mut(&found.space.id) {
+            entry.mappings.retain(|m| m.range != found.range);
+        }
+        inner.forget(&found);
+        Ok(Some(found))
+    }
+
+    /// Drops the spaces that `of` accepts and that are gone, and returns what
+    /// they had mapped.
+    pub fn reap(&self, of: impl Fn(&Space) -> bool) -> Vec<Mapping> {
+        let mut inner = self.inner.write();
+        let gone: Vec<SpaceId> = inner
+            .spaces
+            .values()
+            .filter(|entry| of(&entry.space) && entry.space.is_gone())
+            .map(|entry| entry.space.id)
+            .collect();
+        let mut dropped = Vec::new();
+        for id in gone {
+            if let Some(entry) = inner.spaces.remove(&id) {
+                // Cannot overflow: one write to a fresh counter.
+                let _ = entry.space.ended.write(1);
+                entry.mappings.iter().for_each(|mapping| inner.forget(mapping));
+                dropped.extend(entry.mappings);
+            }
+        }
+        dropped
+    }
+
+    /// How many attachments a process is known to have.
+    pub fn attachments(&self, pid: u32) -> usize {
+        let inner = self.inner.read();
+        let of = inner.spaces.values().filter(|entry| entry.space.pid() == Some(pid));
+        of.map(|entry| entry.mappings.len()).sum()
+    }
+}

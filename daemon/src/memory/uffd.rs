@@ -1,0 +1,250 @@
+//! One userfaultfd: the faults of one address space, and the calls that answer
+//! them. See ioctl_userfaultfd(2).
+//!
+//! The descriptor belongs to the address space of the process that made it;
+//! every call here acts on that space, whoever holds the descriptor.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use linux_raw_sys::general as sys;
+use linux_raw_sys::ioctl as request;
+
+/// `UFFDIO_POISON`, Linux 6.6: `_IOWR(0xAA, 8, struct uffdio_poison)`.
+const UFFDIO_POISON: u32 =
+    3 << 30 | (size_of::<sys::uffdio_poison>() as u32) << 16 | sys::UFFDIO << 8 | sys::_UFFDIO_POISON;
+/// `UFFDIO_WRITEPROTECT_MODE_WP`
+const PROTECT: u64 = 1;
+/// `UFFDIO_CONTINUE_MODE_WP`, Linux 6.4.
+const CONTINUE_WP: u64 = 2;
+/// Bytes of one event.
+const MESSAGE: usize = size_of::<sys::uffd_msg>();
+/// Events that one read takes at most.
+const BATCH: usize = 16;
+/// Without these there is no coherence: faults on absent and on present pages
+/// of shared memory, protection of both, and a way to say that a page is lost.
+const REQUIRED: u64 = (sys::UFFD_FEATURE_PAGEFAULT_FLAG_WP
+    | sys::UFFD_FEATURE_MISSING_SHMEM
+    | sys::UFFD_FEATURE_MINOR_SHMEM
+    | sys::UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+    | sys::UFFD_FEATURE_WP_UNPOPULATED
+    | sys::UFFD_FEATURE_POISON) as u64;
+
+/// A range of a process's addresses, whole pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Range {
+    /// The first byte.
+    pub start: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+impl Range {
+    fn raw(self) -> sys::uffdio_range {
+        sys::uffdio_range { start: self.start, len: self.len }
+    }
+}
+
+/// Why a call on an address space failed.
+#[derive(Debug)]
+pub enum Error {
+    /// The space changes at this moment (fork, mremap, munmap): read its events,
+    /// then try again.
+    Changing,
+    /// The space is gone: its process ended or executed another program.
+    Gone,
+    /// Nothing of ours is mapped there any more.
+    Unmapped,
+    /// The page is there already.
+    Present,
+    /// Anything else: a missing kernel feature, or a bug.
+    Other(io::Error),
+}
+
+impl Error {
+    fn last() -> Self {
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => Error::Changing,
+            Some(libc::ESRCH) => Error::Gone,
+            Some(libc::ENOENT) => Error::Unmapped,
+            Some(libc::EEXIST) => Error::Present,
+            _ => Error::Other(error),
+        }
+    }
+}
+
+/// What an address space tells.
+#[derive(Debug)]
+pub enum Event {
+    /// A thread waits for the page at `addr`.
+    Fault {
+        /// Start of the page.
+        addr: u64,
+        /// It wants to write.
+        write: bool,
+        /// The page is there, but write-protected.
+        protected: bool,
+    },
+    /// The process forked; the child's userfaultfd.
+    Fork(OwnedFd),
+}
+
+/// An owned userfaultfd.
+#[derive(Debug)]
+pub struct Uffd {
+    fd: OwnedFd,
+}
+
+impl Uffd {
+    /// Takes a descriptor that a process made and begins to serve it.
+    ///
+    /// With `forks`, children are announced by events; that needs
+    /// CAP_SYS_PTRACE of this daemon, so EPERM means: without.
+    pub fn begin(fd: OwnedFd, forks: bool) -> io::Result<Self> {
+        let features = REQUIRED | if forks { u64::from(sys::UFFD_FEATURE_EVENT_FORK) } else { 0 };
+        let mut api = sys::uffdio_api { api: u64::from(sys::UFFD_API), features, ioctls: 0 };
+        let uffd = Uffd { fd };
+        uffd.ioctl(request::UFFDIO_API, &mut api)?;
+        // SAFETY: plain fcntl calls on a descriptor that we own.
+        let flags = unsafe { libc::fcntl(uffd.fd.as_raw_fd(), libc::F_GETFL) };
+        // A reader that polls needs O_NONBLOCK, whatever the process chose.
+        // SAFETY: as above.
+        if unsafe { libc::fcntl(uffd.fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(uffd)
+    }
+
+    /// A child's descriptor from a fork event: it has its parent's features.
+    pub fn inherited(fd: OwnedFd) -> Self {
+        Uffd { fd }
+    }
+
+    fn ioctl<T>(&self, request: u32, argument: &mut T) -> io::Result<()> {
+        // SAFETY: every caller passes the struct that belongs to `request`, and
+        // the kernel writes within it. A descriptor that is no userfaultfd
+        // answers ENOTTY or EINVAL.
+        let result = unsafe {
+            libc::ioctl(self.fd.as_raw_fd(), request as libc::Ioctl, std::ptr::from_mut(argument))
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn act<T>(&self, request: u32, argument: &mut T) -> Result<(), Error> {
+        self.ioctl(request, argument).map_err(|_| Error::last())
+    }
+
+    /// From now on every access to the range that finds no page, a page it does
+    /// not map yet, or a protected one, waits for us.
+    pub fn register(&self, range: Range) -> io::Result<()> {
+        let mode = sys::UFFDIO_REGISTER_MODE_MISSING
+            | sys::UFFDIO_REGISTER_MODE_MINOR
+            | sys::UFFDIO_REGISTER_MODE_WP;
+        self.ioctl(
+            request::UFFDIO_REGISTER,
+            &mut sys::uffdio_register { range: range.raw(), mode: u64::from(mode), ioctls: 0 },
+        )
+    }
+
+    /// Fills absent pages at `start` and maps them in one step; other threads
+    /// never see them half filled.
+    pub fn copy(&self, start: u64, bytes: &[u8], protect: bool) -> Result<(), Error> {
+        let mode = if protect { u64::from(sys::UFFDIO_COPY_MODE_WP) } else { 0 };
+        let mut done = 0;
+        while done < bytes.len() {
+            let mut argument = sys::uffdio_copy {
+                dst: start + done as u64,
+                src: bytes[done..].as_ptr() as u64,
+                len: (bytes.len() - done) as u64,
+                mode,
+                copy: 0,
+            };
+            match self.act(request::UFFDIO_COPY, &mut argument) {
+                Ok(()) => return Ok(()),
+                // Part of the range was filled before something intervened.
+                Err(Error::Changing) if argument.copy > 0 => done += argument.copy as usize,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps pages that are in the segment's memory already.
+    pub fn proceed(&self, range: Range, protect: bool) -> Result<(), Error> {
+        let mode = if protect { CONTINUE_WP } else { 0 };
+        self.act(
+            request::UFFDIO_CONTINUE,
+            &mut sys::uffdio_continue { range: range.raw(), mode, mapped: 0 },
+        )
+    }
+
+    /// Forbids (`true`) or allows writing. Allowing wakes who waits to write.
+    pub fn protect(&self, range: Range, on: bool) -> Result<(), Error> {
+        let mode = if on { PROTECT } else { 0 };
+        self.act(
+            request::UFFDIO_WRITEPROTECT,
+            &mut sys::uffdio_writeprotect { range: range.raw(), mode },
+        )
+    }
+
+    /// Accesses to these absent pages raise SIGBUS.
+    pub fn poison(&self, range: Range) -> Result<(), Error> {
+        self.act(UFFDIO_POISON, &mut sys::uffdio_poison { range: range.raw(), mode: 0, updated: 0 })
+    }
+
+    /// Threads that wait in the range try their access again.
+    pub fn wake(&self, range: Range) {
+        // It fails for a malformed range only, and ours are whole pages.
+        let _ = self.act(request::UFFDIO_WAKE, &mut range.raw());
+    }
+
+    /// Hands over the events that have happened, in one system call; never waits.
+    pub fn read_events(&self, mut each: impl FnMut(Event)) -> io::Result<()> {
+        let mut messages = [[0u8; MESSAGE]; BATCH];
+        // SAFETY: the buffer is writable and as long as we say.
+        let count = unsafe {
+            libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast(), MESSAGE * BATCH)
+        };
+        if count < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+                _ => Err(error),
+            };
+        }
+        messages[..count as usize / MESSAGE].iter().filter_map(decode).for_each(&mut each);
+        Ok(())
+    }
+}
+
+/// `struct uffd_msg` is packed and holds a union; its fields lie at fixed places.
+fn decode(bytes: &[u8; MESSAGE]) -> Option<Event> {
+    let word = |at: usize| {
+        let mut b = [0; 8];
+        b.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_ne_bytes(b)
+    };
+    match u32::from(bytes[0]) {
+        sys::UFFD_EVENT_PAGEFAULT => {
+            let (flags, addr) = (word(8), word(16));
+            let protected = flags & u64::from(sys::UFFD_PAGEFAULT_FLAG_WP) != 0;
+            let write = protected || flags & u64::from(sys::UFFD_PAGEFAULT_FLAG_WRITE) != 0;
+            Some(Event::Fault { addr: addr & !0xfff, write, protected })
+        }
+        sys::UFFD_EVENT_FORK => {
+            let fd = word(8) as u32 as RawFd;
+            // SAFETY: the kernel has just put this descriptor into our table
+            // for this event, so nobody else owns it.
+            Some(Event::Fork(unsafe { OwnedFd::from_raw_fd(fd) }))
+        }
+        _ => None,
+    }
+}
+
+impl std::os::fd::AsFd for Uffd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

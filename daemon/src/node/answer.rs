@@ -1,0 +1,95 @@
+//! To whom an answer goes.
+
+use std::sync::Arc;
+
+use crossbeam::channel::Sender;
+use dipc_wire::Errno;
+use dipc_wire::call::{MsgStat, Perm, Reply, SemStat, ShmStat};
+use dipc_wire::peer::Message;
+
+use super::client::Client;
+use super::link::Link;
+
+/// Who made a call.
+#[derive(Clone)]
+pub(crate) enum Asker {
+    /// A thread of a local program.
+    Client(Arc<Client>),
+    /// Another node, for one of its programs.
+    Peer {
+        /// The way back.
+        link: Arc<Link>,
+        /// Its name for the call.
+        tag: u64,
+    },
+    /// A thread of this daemon, which waits.
+    Thread(Sender<OwnedReply>),
+}
+
+/// A reply that outlives the buffer it came in. Names are left out: whoever
+/// waits for it has no use for them.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedReply {
+    pub(crate) reply: Reply<'static>,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// The same without names.
+pub(crate) fn without_names(reply: &Reply<'_>) -> Reply<'static> {
+    let perm = |perm: &Perm<'_>| Perm {
+        key: perm.key,
+        uid: perm.uid,
+        gid: perm.gid,
+        cuid: perm.cuid,
+        cgid: perm.cgid,
+        mode: perm.mode,
+        seq: perm.seq,
+        ..Perm::default()
+    };
+    match reply {
+        Reply::Done => Reply::Done,
+        Reply::Failed(errno) => Reply::Failed(*errno),
+        Reply::Id(id) => Reply::Id(*id),
+        Reply::Value(value) => Reply::Value(*value),
+        Reply::Process(pid) => Reply::Process(*pid),
+        Reply::Values => Reply::Values,
+        Reply::Message { mtype } => Reply::Message { mtype: *mtype },
+        Reply::Sem(stat) => Reply::Sem(SemStat { perm: perm(&stat.perm), ..*stat }),
+        Reply::Msg(stat) => Reply::Msg(MsgStat { perm: perm(&stat.perm), ..*stat }),
+        Reply::Shm(stat) => Reply::Shm(ShmStat { perm: perm(&stat.perm), ..*stat }),
+        Reply::Attached { size, granule, quantum, may_write } => Reply::Attached {
+            size: *size,
+            granule: *granule,
+            quantum: *quantum,
+            may_write: *may_write,
+        },
+    }
+}
+
+/// A success that never reached the process it was for.
+pub(crate) struct Undelivered;
+
+impl Asker {
+    /// Passes the answer on.
+    pub(crate) fn answer(&self, reply: &Reply<'_>, payload: &[u8]) -> Result<(), Undelivered> {
+        match self {
+            Asker::Client(client) => client.answer(reply, payload),
+            Asker::Peer { link, tag } => {
+                // A link that is lost takes its node's calls with it: their
+                // processes are undone when that node is declared dead.
+                let _ = link.send(&Message::Reply { tag: *tag, reply: reply.clone() }, payload);
+                Ok(())
+            }
+            Asker::Thread(sender) => {
+                let owned = OwnedReply { reply: without_names(reply), payload: payload.to_vec() };
+                let _ = sender.send(owned);
+                Ok(())
+            }
+        }
+    }
+
+    /// Passes an error on; there is nothing to take back when it gets lost.
+    pub(crate) fn fail(&self, errno: Errno) {
+        let _ = self.answer(&Reply::Failed(errno), &[]);
+    }
+}

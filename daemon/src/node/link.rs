@@ -1,0 +1,233 @@
+//! The connection to one life of one peer.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use dipc_wire::call::Call;
+use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
+use dipc_wire::peer::{Caller, Hello, MAGIC, Message, VERSIONS, common_version};
+use dipc_wire::referee::Membership;
+use dipc_wire::{Incarnation, NodeId};
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use super::answer::{Asker, OwnedReply};
+use super::counters::Counters;
+use super::outbox::{Closed, Outbox, send_blocking};
+
+/// More unread bytes than this, and a peer is given up.
+const BACKLOG: usize = 256 << 20;
+
+/// Who waits for an answer of this peer.
+pub(crate) enum Pending {
+    /// A System V call.
+    Call(Asker),
+    /// A question about the node itself; the answer's payload goes there.
+    Rows(Sender<Vec<u8>>),
+}
+
+/// A live connection. Its loss is the death of this life of the peer.
+pub(crate) struct Link {
+    /// The peer.
+    pub(crate) node: NodeId,
+    /// Its life.
+    pub(crate) incarnation: Incarnation,
+    outbox: Arc<Outbox>,
+    tags: AtomicU64,
+    /// `None` once the link is lost: who asks then is told at once.
+    pending: Mutex<Option<HashMap<u64, Pending>>>,
+    counters: Arc<Counters>,
+}
+
+/// Why two nodes do not talk.
+#[derive(Debug, Error)]
+pub(crate) enum HandshakeError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("it is no dipcd")]
+    Stranger,
+    #[error("it belongs to another cluster; give both nodes the same referee")]
+    OtherCluster,
+    #[error("it speaks versions {0} to {1} of the protocol, this node {2} to {3}; upgrade the older one", theirs.0, theirs.1, VERSIONS.0, VERSIONS.1)]
+    Version { theirs: (u16, u16) },
+    #[error("it takes this node for another one, or for an earlier life of it")]
+    Mistaken,
+    #[error("the referee does not name it as a member")]
+    NotAMember,
+}
+
+/// Says who we are, and to whom.
+pub(crate) fn say_hello(
+    stream: &TcpStream,
+    me: Membership,
+    to: NodeId,
+    to_incarnation: Incarnation,
+) -> Result<(), HandshakeError> {
+    let hello = Hello {
+        magic: MAGIC,
+        versions: VERSIONS,
+        cluster: me.cluster,
+        node: me.node,
+        incarnation: me.incarnation,
+        to,
+        to_incarnation,
+    };
+    send_blocking(stream, [Encoded::new(&hello, 0)?.as_ref(), &[]])?;
+    Ok(())
+}
+
+/// Hears who the other is; what it sent behind stays in the buffer.
+pub(crate) fn hear_hello(
+    mut stream: &TcpStream,
+    buffer: &mut FrameBuffer,
+    me: Membership,
+) -> Result<Hello, HandshakeError> {
+    loop {
+        if let Some(frame) = buffer.next_frame()? {
+            let hello: Hello = frame.message().map_err(|_| HandshakeError::Stranger)?;
+            if hello.magic != MAGIC {
+                return Err(HandshakeError::Stranger);
+            }
+            if common_version(hello.versions, VERSIONS).is_none() {
+                return Err(HandshakeError::Version { theirs: hello.versions });
+            }
+            if hello.cluster != me.cluster {
+                return Err(HandshakeError::OtherCluster);
+            }
+            if (hello.to, hello.to_incarnation) != (me.node, me.incarnation) {
+                return Err(HandshakeError::Mistaken);
+            }
+            return Ok(hello);
+        }
+        match stream.read(buffer.space())? {
+            0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+            count => buffer.filled(count),
+        }
+    }
+}
+
+/// No Nagle delay, and no wait beyond the time-out for a peer that is silent or
+/// does not take what it is sent.
+pub(crate) fn tune(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    setsockopt(stream, sockopt::TcpUserTimeout, &millis)?;
+    Ok(())
+}
+
+impl Link {
+    pub(crate) fn new(
+        stream: &TcpStream,
+        hello: &Hello,
+        counters: Arc<Counters>,
+    ) -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Link {
+            node: hello.node,
+            incarnation: hello.incarnation,
+            outbox: Outbox::new(OwnedFd::from(stream.try_clone()?), BACKLOG),
+            tags: AtomicU64::new(1),
+            pending: Mutex::new(Some(HashMap::new())),
+            counters,
+        }))
+    }
+
+    /// Sends one message. An error means that the link is lost: its reader is
+    /// about to say so.
+    pub(crate) fn send(&self, message: &Message<'_>, payload: &[u8]) -> Result<(), Closed> {
+        let header = Encoded::new(message, payload.len()).map_err(|error| {
+            tracing::error!(%error, ?message, "a message that cannot be sent");
+            Closed
+        })?;
+        let header = header.as_ref();
+        self.counters.sent(header.len() + payload.len());
+        self.outbox.send([header, payload])
+    }
+
+    /// Sends a call whose answer goes to `asker`. Returns the call's tag, or
+    /// the asker when the link is lost.
+    pub(crate) fn ask(
+        &self,
+        caller: Caller<'_>,
+        call: Call,
+        payload: &[u8],
+        asker: Asker,
+    ) -> Result<u64, Asker> {
+        let tag = match self.enter(Pending::Call(asker)) {
+            Ok(tag) => tag,
+            Err(Pending::Call(asker)) => return Err(asker),
+            Err(Pending::Rows(_)) => unreachable!("we entered a call"),
+        };
+        match self.send(&Message::Call { tag, caller, call }, payload) {
+            Ok(()) => Ok(tag),
+            // The reader answers it if it finds it first.
+            Err(Closed) => match self.take(tag) {
+                Some(Pending::Call(asker)) => Err(asker),
+                _ => Ok(tag),
+            },
+        }
+    }
+
+    /// Asks the node about itself.
+    pub(crate) fn ask_rows(
+        &self,
+        question: impl FnOnce(u64) -> Message<'static>,
+        answer: Sender<Vec<u8>>,
+    ) {
+        if let Ok(tag) = self.enter(Pending::Rows(answer))
+            && self.send(&question(tag), &[]).is_err()
+        {
+            self.take(tag);
+        }
+    }
+
+    fn enter(&self, pending: Pending) -> Result<u64, Pending> {
+        let tag = self.tags.fetch_add(1, Ordering::Relaxed);
+        match self.pending.lock().as_mut() {
+            Some(all) => {
+                all.insert(tag, pending);
+                Ok(tag)
+            }
+            None => Err(pending),
+        }
+    }
+
+    /// Who waits for this answer.
+    pub(crate) fn take(&self, tag: u64) -> Option<Pending> {
+        self.pending.lock().as_mut()?.remove(&tag)
+    }
+
+    /// The link is lost: closes it and returns all who wait for an answer.
+    pub(crate) fn lose(&self) -> Vec<Pending> {
+        self.outbox.close();
+        self.pending.lock().take().map(|all| all.into_values().collect()).unwrap_or_default()
+    }
+
+    /// The reader's buffer and counters.
+    pub(crate) fn received(&self) {
+        self.counters.received();
+    }
+
+    /// The node's answer to a call of its own.
+    pub(crate) fn ask_and_wait(
+        &self,
+        caller: Caller<'_>,
+        call: Call,
+        payload: &[u8],
+    ) -> Option<OwnedReply> {
+        let (sender, receiver) = crossbeam::channel::bounded(1);
+        self.ask(caller, call, payload, Asker::Thread(sender)).ok()?;
+        // The peer's death ends this wait: its pending calls are dropped.
+        receiver.recv().ok()
+    }
+}

@@ -1,0 +1,186 @@
+//! Sending without ever waiting for the receiver.
+//!
+//! Any thread may send to any socket, and does so itself: a hand-over to a
+//! writer thread would cost a wake-up. But no thread may block in it, or two
+//! daemons with full sockets would wait for each other for ever. So what the
+//! socket does not take at once is queued, and a thread of its own drains it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, shutdown, Shutdown};
+use parking_lot::Mutex;
+
+/// The sending side of a connected stream socket.
+pub(crate) struct Outbox {
+    socket: OwnedFd,
+    queue: Mutex<Queue>,
+    /// More queued bytes than this, and the receiver is given up: it does not
+    /// read what it is sent.
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    bytes: VecDeque<u8>,
+    draining: bool,
+    closed: bool,
+}
+
+/// The receiver is gone, or hopelessly behind.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl Outbox {
+    pub(crate) fn new(socket: OwnedFd, limit: usize) -> Arc<Self> {
+        Arc::new(Outbox { socket, queue: Mutex::new(Queue::default()), limit })
+    }
+
+    /// Sends the parts as one piece: nothing of another thread comes between.
+    pub(crate) fn send(self: &Arc<Self>, parts: [&[u8]; 2]) -> Result<(), Closed> {
+        self.send_with(parts, &[])
+    }
+
+    /// The same with descriptors, which travel with the first byte.
+    pub(crate) fn send_with(
+        self: &Arc<Self>,
+        parts: [&[u8]; 2],
+        descriptors: &[i32],
+    ) -> Result<(), Closed> {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Err(Closed);
+        }
+        let mut sent = 0;
+        if queue.bytes.is_empty() {
+            match self.try_send(parts, descriptors) {
+                Ok(count) => sent = count,
+                Err(Errno::EAGAIN) if descriptors.is_empty() => {}
+                Err(_) => return Err(self.close_locked(&mut queue)),
+            }
+        } else if !descriptors.is_empty() {
+            // Who asks for descriptors before it has read its answers is no
+            // client of ours.
+            return Err(self.close_locked(&mut queue));
+        }
+        for part in parts {
+            let skip = sent.min(part.len());
+            sent -= skip;
+            queue.bytes.extend(&part[skip..]);
+        }
+        if queue.bytes.len() > self.limit {
+            return Err(self.close_locked(&mut queue));
+        }
+        if !queue.bytes.is_empty() && !queue.draining {
+            queue.draining = true;
+            self.spawn_drain(&mut queue);
+        }
+        Ok(())
+    }
+
+    fn try_send(&self, parts: [&[u8]; 2], descriptors: &[i32]) -> Result<usize, Errno> {
+        let slices = parts.map(IoSlice::new);
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let control = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        loop {
+            match sendmsg::<()>(self.socket.as_raw_fd(), &slices, control, flags, None) {
+                Err(Errno::EINTR) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// A full socket is rare, so its drain has no thread in store.
+    fn spawn_drain(self: &Arc<Self>, queue: &mut Queue) {
+        let outbox = self.clone();
+        let spawned = thread::Builder::new().name("drain".into()).spawn(move || outbox.drain());
+        if let Err(error) = spawned {
+            tracing::error!(%error, "a connection is closed: no thread to send what is queued");
+            self.close_locked(queue);
+        }
+    }
+
+    fn drain(&self) {
+        loop {
+            let mut queue = self.queue.lock();
+            let (front, back) = queue.bytes.as_slices();
+            match self.try_send([front, back], &[]) {
+                Ok(count) => drop(queue.bytes.drain(..count)),
+                Err(Errno::EAGAIN) => {}
+                Err(_) => {
+                    self.close_locked(&mut queue);
+                }
+            }
+            if queue.bytes.is_empty() || queue.closed {
+                queue.draining = false;
+                return;
+            }
+            drop(queue);
+            let mut ready = [PollFd::new(std::os::fd::AsFd::as_fd(&self.socket), PollFlags::POLLOUT)];
+            // Interrupted or not, the next round finds out.
+            let _ = poll(&mut ready, PollTimeout::NONE);
+        }
+    }
+
+    fn close_locked(&self, queue: &mut Queue) -> Closed {
+        queue.closed = true;
+        queue.bytes = VecDeque::new();
+        // The reader of this socket wakes up and cleans up.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        Closed
+    }
+
+    /// Ends the connection: nothing more is sent, and its reader wakes up.
+    pub(crate) fn close(&self) {
+        self.close_locked(&mut self.queue.lock());
+    }
+
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+}
+
+/// Waits for each byte: for handshakes, before a connection has an [`Outbox`].
+pub(crate) fn send_blocking(mut stream: impl Write, parts: [&[u8]; 2]) -> io::Result<()> {
+    stream.write_all(parts[0])?;
+    stream.write_all(parts[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_reads_late_gets_everything_in_order_and_nobody_waits() {
+        let (a, mut b) = UnixStream::pair().unwrap();
+        let outbox = Outbox::new(a.into(), 64 << 20);
+        let piece = vec![7u8; 100_000];
+        for n in 0..100u8 {
+            outbox.send([&[n], &piece]).unwrap();
+        }
+        for n in 0..100u8 {
+            let mut got = vec![0; piece.len() + 1];
+            b.read_exact(&mut got).unwrap();
+            assert_eq!(got[0], n);
+            assert_eq!(got[1..], piece[..]);
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_never_reads_is_given_up_at_the_limit() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let outbox = Outbox::new(a.into(), 1 << 20);
+        let piece = vec![7u8; 100_000];
+        assert!((0..100).any(|_| outbox.send([&piece, &[]]).is_err()));
+        assert!(outbox.send([&[1], &[]]).is_err());
+    }
+}

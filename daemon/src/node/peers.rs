@@ -1,0 +1,121 @@
+//! The other members of the cluster, and the links to them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dipc_wire::{Incarnation, NodeId};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use super::link::Link;
+
+/// What is known of a member.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// Its present life.
+    pub(crate) incarnation: Incarnation,
+    /// Its name.
+    pub(crate) name: String,
+    /// Where it listens.
+    pub(crate) address: String,
+}
+
+/// All peers. A node is here from the moment the referee names it until its
+/// life is over; it has a link from the handshake on.
+#[derive(Default)]
+pub(crate) struct Peers {
+    known: Mutex<Known>,
+    changed: Condvar,
+    /// The same links again, for those who only want to send.
+    links: RwLock<HashMap<NodeId, Arc<Link>>>,
+}
+
+#[derive(Default)]
+struct Known {
+    members: HashMap<NodeId, Member>,
+    /// The last life of each node that is over.
+    ended: HashMap<NodeId, Incarnation>,
+}
+
+impl Known {
+    fn is_over(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.ended.get(&node).is_some_and(|&last| incarnation <= last)
+    }
+}
+
+impl Peers {
+    /// The referee names a member.
+    pub(crate) fn welcome(&self, node: NodeId, member: Member) {
+        let mut known = self.known.lock();
+        if !known.is_over(node, member.incarnation) {
+            known.members.insert(node, member);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until the referee has named this life of a node; false when it is
+    /// over or does not come within `patience`.
+    pub(crate) fn is_member(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        patience: Duration,
+    ) -> bool {
+        let mut known = self.known.lock();
+        let not_yet = |known: &mut Known| {
+            !known.is_over(node, incarnation)
+                && known.members.get(&node).is_none_or(|m| m.incarnation != incarnation)
+        };
+        self.changed.wait_while_for(&mut known, not_yet, patience);
+        !not_yet(&mut known) && !known.is_over(node, incarnation)
+    }
+
+    /// A handshake has succeeded. False when that life has ended meanwhile, or
+    /// has a link already.
+    pub(crate) fn connect(&self, link: &Arc<Link>) -> bool {
+        let known = self.known.lock();
+        let mut links = self.links.write();
+        if known.is_over(link.node, link.incarnation) || links.contains_key(&link.node) {
+            return false;
+        }
+        links.insert(link.node, link.clone());
+        true
+    }
+
+    /// This life of a node is over. Returns its link when it had one, and
+    /// `None` when it was known to be over.
+    pub(crate) fn end(&self, node: NodeId, incarnation: Incarnation) -> Option<Option<Arc<Link>>> {
+        let mut known = self.known.lock();
+        if known.is_over(node, incarnation) {
+            return None;
+        }
+        known.ended.insert(node, incarnation);
+        if known.members.get(&node).is_some_and(|m| m.incarnation <= incarnation) {
+            known.members.remove(&node);
+        }
+        self.changed.notify_all();
+        let mut links = self.links.write();
+        let ours = links.get(&node).is_some_and(|link| link.incarnation <= incarnation);
+        Some(if ours { links.remove(&node) } else { None })
+    }
+
+    /// The way to a node.
+    pub(crate) fn link(&self, node: NodeId) -> Option<Arc<Link>> {
+        self.links.read().get(&node).cloned()
+    }
+
+    /// The ways to all nodes.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.links.read().values().cloned().collect()
+    }
+
+    /// What the referee said of a node.
+    pub(crate) fn name(&self, node: NodeId) -> Option<String> {
+        self.known.lock().members.get(&node).map(|member| member.name.clone())
+    }
+
+    /// All members and their lives.
+    pub(crate) fn members(&self) -> Vec<(NodeId, Member)> {
+        self.known.lock().members.iter().map(|(node, m)| (*node, m.clone())).collect()
+    }
+}

@@ -1,0 +1,164 @@
+//! The local programs: who they are, and when they end.
+//!
+//! A process is known from its first connection until the kernel says that it
+//! has ended (a pidfd, not a closed socket: programs close descriptors as they
+//! like, and keep SEM_UNDO adjustments over `exec`).
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use dipc_wire::NodeId;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use parking_lot::Mutex;
+
+use crate::memory::pidfd;
+
+/// One process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// Its id on this node.
+    pub(crate) pid: u32,
+    pidfd: OwnedFd,
+    /// Calls that wait, for `dipc status`.
+    pub(crate) waiting: AtomicU32,
+    /// The homes that may hold SEM_UNDO adjustments of it.
+    undo: Mutex<BTreeSet<NodeId>>,
+}
+
+impl Process {
+    /// The process has asked this home for an operation with SEM_UNDO.
+    pub(crate) fn undoes_at(&self, home: NodeId) {
+        self.undo.lock().insert(home);
+    }
+
+    /// Which homes must hear of its end.
+    pub(crate) fn undo_homes(&self) -> BTreeSet<NodeId> {
+        self.undo.lock().clone()
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
+    }
+
+    /// Its command's name, `?` when it has just ended.
+    pub(crate) fn command(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/comm", self.pid))
+            .map_or_else(|_| "?".into(), |name| name.trim_end().to_owned())
+    }
+}
+
+/// All processes of the node that use it.
+pub(crate) struct Processes {
+    table: Mutex<HashMap<u32, Arc<Process>>>,
+    ends: Epoll,
+}
+
+impl Processes {
+    pub(crate) fn new() -> io::Result<Self> {
+        let ends = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Processes { table: Mutex::new(HashMap::new()), ends })
+    }
+
+    /// The process that has this pid now. When the pid was used before by one
+    /// whose end nobody has noticed yet, that one is returned too.
+    pub(crate) fn enter(&self, pid: u32) -> io::Result<(Arc<Process>, Option<Arc<Process>>)> {
+        let mut table = self.table.lock();
+        let mut ended = None;
+        if let Some(known) = table.get(&pid) {
+            if !known.has_ended() {
+                return Ok((known.clone(), None));
+            }
+            ended = table.remove(&pid);
+        }
+        let process = Arc::new(Process {
+            pid,
+            pidfd: pidfd(pid)?,
+            waiting: AtomicU32::new(0),
+            undo: Mutex::new(BTreeSet::new()),
+        });
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, pid.into());
+        self.ends.add(&process.pidfd, event)?;
+        table.insert(pid, process.clone());
+        Ok((process, ended))
+    }
+
+    /// Calls `ended` for each process that ends, for ever.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        ended: impl Fn(Arc<Process>) + Send + 'static,
+    ) -> io::Result<()> {
+        let processes = self.clone();
+        thread::Builder::new().name("ends".into()).spawn(move || {
+            let mut events = [EpollEvent::empty(); 64];
+            loop {
+                let count = match processes.ends.wait(&mut events, EpollTimeout::NONE) {
+                    Ok(count) => count,
+                    Err(nix::errno::Errno::EINTR) => continue,
+                    Err(error) => {
+                        tracing::error!(%error, "the ends of processes go unnoticed");
+                        return;
+                    }
+                };
+                for event in &events[..count] {
+                    if let Some(process) = processes.take(event.data() as u32) {
+                        ended(process);
+                    }
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn take(&self, pid: u32) -> Option<Arc<Process>> {
+        let mut table = self.table.lock();
+        // The pid may have a new owner already: its end is another event.
+        table.get(&pid).filter(|process| process.has_ended())?;
+        table.remove(&pid)
+    }
+
+    /// All of them.
+    pub(crate) fn list(&self) -> Vec<Arc<Process>> {
+        self.table.lock().values().cloned().collect()
+    }
+}
+
+/// What the kernel says of a process's rights, beyond its user id: see
+/// capabilities(7) and `CapEff` in proc(5).
+pub(crate) fn effective_capabilities(pid: u32) -> u64 {
+    fs::read_to_string(format!("/proc/{pid}/status"))
+        .ok()
+        .and_then(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        })
+        .unwrap_or(0)
+}
+
+/// Counts a waiting call while it lives.
+pub(crate) struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn of(process: &'a Process) -> Self {
+        process.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&process.waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl AsRawFd for Process {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.pidfd.as_raw_fd()
+    }
+}

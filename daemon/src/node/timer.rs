@@ -1,0 +1,109 @@
+//! What shall happen later: one thread that sleeps until the next deadline.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+/// A list of things to do, each at its time.
+///
+/// Nothing is ever taken off it: who no longer wants a thing finds, when it
+/// comes, that there is nothing to do.
+pub(crate) struct Timer<T> {
+    list: Mutex<List<T>>,
+    earlier: Condvar,
+}
+
+struct List<T> {
+    entries: BTreeMap<(Instant, u64), T>,
+    serial: u64,
+    /// When the thread will look next by itself; `None` while it is awake or
+    /// waits for a first entry.
+    sleeps_until: Option<Instant>,
+    ended: bool,
+}
+
+impl<T: Send + 'static> Timer<T> {
+    pub(crate) fn new() -> Arc<Self> {
+        let list =
+            List { entries: BTreeMap::new(), serial: 0, sleeps_until: None, ended: false };
+        Arc::new(Timer { list: Mutex::new(list), earlier: Condvar::new() })
+    }
+
+    /// Does `what` at `when`, or as soon as possible if that has passed.
+    pub(crate) fn at(&self, when: Instant, what: T) {
+        let mut list = self.list.lock();
+        list.serial += 1;
+        let key = (when, list.serial);
+        list.entries.insert(key, what);
+        if list.sleeps_until.is_none_or(|until| when < until) {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Starts the thread, which calls `act` for each entry.
+    pub(crate) fn run(self: &Arc<Self>, act: impl Fn(T) + Send + 'static) -> std::io::Result<()> {
+        let timer = self.clone();
+        thread::Builder::new().name("timer".into()).spawn(move || {
+            while let Some(what) = timer.next() {
+                act(what);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Ends the thread; what is still on the list does not happen.
+    pub(crate) fn end(&self) {
+        self.list.lock().ended = true;
+        self.earlier.notify_one();
+    }
+
+    fn next(&self) -> Option<T> {
+        let mut list = self.list.lock();
+        loop {
+            if list.ended {
+                return None;
+            }
+            match list.entries.first_key_value() {
+                Some((&(when, _), _)) if when <= Instant::now() => {
+                    list.sleeps_until = None;
+                    return list.entries.pop_first().map(|(_, what)| what);
+                }
+                Some((&(when, _), _)) => {
+                    list.sleeps_until = Some(when);
+                    self.earlier.wait_until(&mut list, when);
+                }
+                None => {
+                    list.sleeps_until = None;
+                    self.earlier.wait(&mut list);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam::channel;
+
+    use super::*;
+
+    #[test]
+    fn entries_happen_in_the_order_of_their_times() {
+        let timer = Timer::new();
+        let (sender, receiver) = channel::unbounded();
+        timer.run(move |n| sender.send(n).unwrap()).unwrap();
+        let now = Instant::now();
+        for n in [3u32, 1, 2] {
+            timer.at(now + Duration::from_millis(10 * u64::from(n)), n);
+        }
+        let order: Vec<u32> = (0..3).map(|_| receiver.recv().unwrap()).collect();
+        assert_eq!(order, [1, 2, 3]);
+        assert!(now.elapsed() >= Duration::from_millis(30));
+        timer.end();
+    }
+}
