@@ -1,0 +1,192 @@
+//! Who may do what to an object. The only permission rules of the daemon.
+
+use dipc_wire::call::{Perm, flags};
+use dipc_wire::{Errno, ObjectId};
+
+use super::Credentials;
+
+/// `S_IRWXUGO`: the mode bits that a caller may choose (behaviour 14).
+const MODE: u16 = 0o777;
+/// The user or group id that names nobody, −1 in C.
+const NOBODY: u32 = u32::MAX;
+
+/// What a caller wants to do, as one class's three mode bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Access(u16);
+
+impl Access {
+    /// Look at it.
+    pub const READ: Access = Access(4);
+    /// Change it ("alter" for semaphores).
+    pub const WRITE: Access = Access(2);
+    /// Run code in it: `SHM_EXEC` asks for this. Linux looks at the bit though
+    /// the manual calls it meaningless.
+    pub const EXECUTE: Access = Access(1);
+
+    /// Both.
+    pub const fn and(self, other: Access) -> Access {
+        Access(self.0 | other.0)
+    }
+
+    /// What the permission bits in the flags of a `*get` ask for, in whichever
+    /// class they are given; none ask for nothing (behaviours 6, 7).
+    const fn of_flags(flags: u32) -> Access {
+        Access(((flags >> 6 | flags >> 3 | flags) & 7) as u16)
+    }
+}
+
+/// What `IPC_SET` may change (behaviour 66).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// The new owner.
+    pub uid: u32,
+    /// The new group.
+    pub gid: u32,
+    /// The new mode; the low nine bits count.
+    pub mode: u16,
+}
+
+/// The permission record of an object (`struct ipc_perm`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Permissions {
+    key: i32,
+    uid: u32,
+    gid: u32,
+    cuid: u32,
+    cgid: u32,
+    mode: u16,
+    seq: u16,
+}
+
+impl Permissions {
+    /// Those of an object that `creator` makes with these `*get` flags
+    /// (behaviours 14, 15).
+    pub fn new(id: ObjectId, key: i32, creator: &Credentials, flags: u32) -> Self {
+        Permissions {
+            key,
+            uid: creator.uid,
+            gid: creator.gid,
+            cuid: creator.uid,
+            cgid: creator.gid,
+            mode: flags as u16 & MODE,
+            // Only its being different from one use of an index to the next
+            // has a meaning for programs.
+            seq: id.serial() as u16,
+        }
+    }
+
+    /// EACCES unless `who` may do all of `wanted`.
+    ///
+    /// The first class that fits is final: an owner whom the owner bits deny
+    /// is denied, whatever the others say (behaviours 121, 122).
+    pub fn check(&self, who: &Credentials, wanted: Access) -> Result<(), Errno> {
+        let class = if self.owned_by(who) {
+            6
+        } else if in_group(who, self.gid) || in_group(who, self.cgid) {
+            3
+        } else {
+            0
+        };
+        let lacking = wanted.0 & !(self.mode >> class) & 7;
+        if lacking == 0 || who.capabilities.ipc_owner {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+
+    /// EPERM unless `who` is owner, creator or has CAP_SYS_ADMIN: the rule of
+    /// IPC_SET and IPC_RMID, whatever the mode (behaviours 65, 113, 123).
+    pub fn check_owner(&self, who: &Credentials) -> Result<(), Errno> {
+        if self.owned_by(who) || who.capabilities.sys_admin {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
+    }
+
+    /// EPERM unless `who` is owner, creator or has CAP_IPC_LOCK: the rule of
+    /// SHM_LOCK and SHM_UNLOCK (behaviours 113, 122).
+    pub fn check_lock(&self, who: &Credentials) -> Result<(), Errno> {
+        if self.owned_by(who) || who.capabilities.ipc_lock {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
+    }
+
+    /// Whether `*get` may hand out the id of this existing object: EEXIST,
+    /// then EINVAL when it is smaller than asked for, then EACCES (behaviours
+    /// 2 to 7).
+    pub fn check_get(
+        &self,
+        who: &Credentials,
+        flags: u32,
+        large_enough: bool,
+    ) -> Result<(), Errno> {
+        const EXCLUSIVE: u32 = flags::CREAT | flags::EXCL;
+        if flags & EXCLUSIVE == EXCLUSIVE {
+            Err(Errno::EEXIST)
+        } else if !large_enough {
+            Err(Errno::EINVAL)
+        } else {
+            self.check(who, Access::of_flags(flags))
+        }
+    }
+
+    /// The part of IPC_SET that all kinds share, after the owner was checked:
+    /// EINVAL for an id that names nobody, else owner, group and the low nine
+    /// bits of the mode are new (behaviour 66).
+    pub fn set(&mut self, new: Setting) -> Result<(), Errno> {
+        if new.uid == NOBODY || new.gid == NOBODY {
+            return Err(Errno::EINVAL);
+        }
+        self.uid = new.uid;
+        self.gid = new.gid;
+        self.mode = (self.mode & !MODE) | (new.mode & MODE);
+        Ok(())
+    }
+
+    /// The object has no key any more (behaviour 21).
+    pub(super) fn release_key(&mut self) {
+        self.key = dipc_wire::call::PRIVATE;
+    }
+
+    /// Sets or clears a bit of the mode that is the kernel's own:
+    /// `SHM_DEST`, `SHM_LOCKED`.
+    pub(super) fn mark(&mut self, bit: u16, on: bool) {
+        debug_assert_eq!(bit & MODE, 0);
+        self.mode = if on {
+            self.mode | bit
+        } else {
+            self.mode & !bit
+        };
+    }
+
+    /// Whether such a bit is set.
+    pub(super) fn marked(&self, bit: u16) -> bool {
+        self.mode & bit != 0
+    }
+
+    /// As IPC_STAT tells it, with numbers for names.
+    pub fn stat(&self) -> Perm<'static> {
+        Perm {
+            key: self.key,
+            uid: self.uid,
+            gid: self.gid,
+            cuid: self.cuid,
+            cgid: self.cgid,
+            mode: self.mode,
+            seq: self.seq,
+            ..Perm::default()
+        }
+    }
+
+    fn owned_by(&self, who: &Credentials) -> bool {
+        who.uid == self.uid || who.uid == self.cuid
+    }
+}
+
+fn in_group(who: &Credentials, gid: u32) -> bool {
+    who.gid == gid || who.groups.contains(&gid)
+}

@@ -1,0 +1,196 @@
+//! The objects of one kind at their home: by key, by id, by index.
+
+use std::collections::{BTreeSet, HashMap};
+
+use dipc_wire::call::PRIVATE;
+use dipc_wire::{Errno, Kind, NodeId, ObjectId};
+
+use super::limits::Limits;
+
+/// Objects of one kind. It counts and finds them, and knows nothing of what
+/// they do.
+#[derive(Clone, Debug)]
+pub struct Registry<T> {
+    home: NodeId,
+    max_objects: usize,
+    max_weight: u64,
+    weight: u64,
+    next_serial: u32,
+    /// The place of an object here is its index for `*_STAT` (behaviour 117).
+    slots: Vec<Option<Slot<T>>>,
+    free: BTreeSet<usize>,
+    indices: HashMap<ObjectId, usize>,
+    keys: HashMap<i32, ObjectId>,
+}
+
+#[derive(Clone, Debug)]
+struct Slot<T> {
+    id: ObjectId,
+    /// [`PRIVATE`] when it can be found by none.
+    key: i32,
+    weight: u64,
+    object: T,
+}
+
+impl<T> Registry<T> {
+    /// None yet. Ids begin with `first_serial`: one that an earlier life of
+    /// this home is unlikely to have given last.
+    pub fn new(home: NodeId, kind: Kind, limits: &Limits, first_serial: u32) -> Self {
+        Registry {
+            home,
+            max_objects: limits.objects(kind),
+            max_weight: limits.total(kind),
+            weight: 0,
+            next_serial: first_serial,
+            slots: Vec::new(),
+            free: BTreeSet::new(),
+            indices: HashMap::new(),
+            keys: HashMap::new(),
+        }
+    }
+
+    /// The object with this key; never one that was made with [`PRIVATE`].
+    pub fn find(&self, key: i32) -> Option<(ObjectId, &T)> {
+        let &id = self.keys.get(&key)?;
+        Some((id, self.get(id)?))
+    }
+
+    /// Makes an object; [`weight`](super::limits::weight) says how heavy it is.
+    ///
+    /// ENOSPC when there are too many, or they weigh too much together
+    /// (behaviour 16); EEXIST when the key is another's. Then `make` has not
+    /// been called.
+    pub fn insert(
+        &mut self,
+        key: i32,
+        weight: u64,
+        make: impl FnOnce(ObjectId) -> T,
+    ) -> Result<ObjectId, Errno> {
+        if key != PRIVATE && self.keys.contains_key(&key) {
+            return Err(Errno::EEXIST);
+        }
+        let total = self
+            .weight
+            .checked_add(weight)
+            .filter(|&total| total <= self.max_weight);
+        let total = total.ok_or(Errno::ENOSPC)?;
+        if self.indices.len() >= self.max_objects {
+            return Err(Errno::ENOSPC);
+        }
+        let id = self.fresh_id().ok_or(Errno::ENOSPC)?;
+        let slot = Slot {
+            id,
+            key,
+            weight,
+            object: make(id),
+        };
+        let index = match self.free.pop_first() {
+            Some(index) => {
+                self.slots[index] = Some(slot);
+                index
+            }
+            None => {
+                self.slots.push(Some(slot));
+                self.slots.len() - 1
+            }
+        };
+        self.indices.insert(id, index);
+        if key != PRIVATE {
+            self.keys.insert(key, id);
+        }
+        self.weight = total;
+        Ok(id)
+    }
+
+    /// The object with this id.
+    pub fn get(&self, id: ObjectId) -> Option<&T> {
+        Some(&self.slot(id)?.object)
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, id: ObjectId) -> Option<&mut T> {
+        let &index = self.indices.get(&id)?;
+        Some(&mut self.slots.get_mut(index)?.as_mut()?.object)
+    }
+
+    /// The key under which this object can be found.
+    pub fn key(&self, id: ObjectId) -> Option<i32> {
+        self.slot(id)
+            .map(|slot| slot.key)
+            .filter(|&key| key != PRIVATE)
+    }
+
+    /// From now on the object is found by its id only, and its key is free
+    /// (behaviour 21). Returns the key that it had.
+    pub fn release_key(&mut self, id: ObjectId) -> Option<i32> {
+        let &index = self.indices.get(&id)?;
+        let slot = self.slots.get_mut(index)?.as_mut()?;
+        let key = std::mem::replace(&mut slot.key, PRIVATE);
+        self.keys.remove(&key).map(|_| key)
+    }
+
+    /// The object is no more; its id will not be given again for long.
+    pub fn remove(&mut self, id: ObjectId) -> Option<T> {
+        self.release_key(id);
+        let index = self.indices.remove(&id)?;
+        let slot = self.slots.get_mut(index)?.take()?;
+        self.weight -= slot.weight;
+        self.free.insert(index);
+        while let Some(None) = self.slots.last() {
+            self.slots.pop();
+            self.free.remove(&self.slots.len());
+        }
+        Some(slot.object)
+    }
+
+    /// The object with this index, for `*_STAT` (behaviour 117).
+    pub fn at_index(&self, index: usize) -> Option<(ObjectId, &T)> {
+        let slot = self.slots.get(index)?.as_ref()?;
+        Some((slot.id, &slot.object))
+    }
+
+    /// What `*_INFO` returns; 0 also when there is none (behaviour 118).
+    pub fn highest_index(&self) -> usize {
+        self.slots.len().saturating_sub(1)
+    }
+
+    /// All objects with their ids, in the order of their indices.
+    pub fn iter(&self) -> impl Iterator<Item = (ObjectId, &T)> {
+        self.slots
+            .iter()
+            .flatten()
+            .map(|slot| (slot.id, &slot.object))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// What they weigh together: semaphores, pages.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    fn slot(&self, id: ObjectId) -> Option<&Slot<T>> {
+        self.slots.get(*self.indices.get(&id)?)?.as_ref()
+    }
+
+    /// The next id that no living object has. Serials go round, so that an id
+    /// comes back as late as possible (behaviour 20).
+    fn fresh_id(&mut self) -> Option<ObjectId> {
+        for _ in 0..ObjectId::SERIALS {
+            let id = ObjectId::new(self.home, self.next_serial);
+            self.next_serial = self.next_serial.wrapping_add(1);
+            if !self.indices.contains_key(&id) {
+                return Some(id);
+            }
+        }
+        None
+    }
+}
