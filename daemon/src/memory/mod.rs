@@ -14,6 +14,7 @@ pub mod segment;
 pub mod spaces;
 pub mod uffd;
 
+pub(crate) use segment::poison;
 pub use segment::{Passing, SegmentMemory, access_of};
 pub use backing::{Backing, PAGE, whole_pages};
 pub use spaces::{Mapping, Space, SpaceId, Spaces};

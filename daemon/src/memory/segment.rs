@@ -24,7 +24,7 @@ use dipc_wire::ObjectId;
 use dipc_wire::coherence::Access;
 
 use super::spaces::{Fault, Mapping, News, Spaces, View};
-use super::uffd::{Error, Range};
+use super::uffd::{Error, Range, Uffd};
 use super::{Backing, PAGE, whole_pages};
 
 /// Where the events go that are read in passing, because a space was changing.
@@ -339,7 +339,9 @@ impl SegmentMemory {
     pub fn poison(&mut self, granule: u64, spaces: &Spaces, passing: &dyn Passing) {
         self.discard(granule);
         self.waiting.remove(&granule);
-        self.each(spaces, passing, |mapping| poison(mapping, self.range(mapping, granule)));
+        self.each(spaces, passing, |mapping| {
+            poison(&mapping.space.uffd, self.range(mapping, granule))
+        });
     }
 }
 
@@ -367,8 +369,7 @@ fn proceed(fault: &Fault, range: Range, protect: bool) -> Result<(), Error> {
 }
 
 /// Makes SIGBUS of every later access to pages that are absent.
-pub(crate) fn poison(mapping: &Mapping, range: Range) -> Result<(), Error> {
-    let uffd = &mapping.space.uffd;
+pub(crate) fn poison(uffd: &Uffd, range: Range) -> Result<(), Error> {
     // A left-over protection marker would be in the way.
     uffd.protect(range, false)?;
     let result = match uffd.poison(range) {

@@ -287,6 +287,24 @@ impl Spaces {
         dropped
     }
 
+    /// What a space maps.
+    pub fn mappings(&self, space: SpaceId) -> Vec<Mapping> {
+        let inner = self.inner.read();
+        inner.spaces.get(&space).map(|entry| entry.mappings.clone()).unwrap_or_default()
+    }
+
+    /// The space in which a process registered its mappings last.
+    pub fn of_process(&self, pid: u32) -> Option<Arc<Space>> {
+        let inner = self.inner.read();
+        let of = inner.spaces.values().filter(|entry| entry.space.pid() == Some(pid));
+        of.map(|entry| &entry.space).max_by_key(|space| space.id).cloned()
+    }
+
+    /// Whether any process of this node maps the segment through this view.
+    pub fn is_mapped(&self, segment: ObjectId, view: Option<View>) -> bool {
+        self.visit(segment, |all| all.iter().any(|m| view.is_none_or(|view| m.view == view)))
+    }
+
     /// How many attachments a process is known to have.
     pub fn attachments(&self, pid: u32) -> usize {
         let inner = self.inner.read();

@@ -66,30 +66,26 @@ pub(crate) fn without_names(reply: &Reply<'_>) -> Reply<'static> {
     }
 }
 
-/// A success that never reached the process it was for.
-pub(crate) struct Undelivered;
-
 impl Asker {
-    /// Passes the answer on.
-    pub(crate) fn answer(&self, reply: &Reply<'_>, payload: &[u8]) -> Result<(), Undelivered> {
+    /// Passes the answer on. Whoever is gone meanwhile gets none, and what was
+    /// done for a program that is gone is taken back (see `client`).
+    pub(crate) fn answer(&self, reply: &Reply<'_>, payload: &[u8]) {
         match self {
             Asker::Client(client) => client.answer(reply, payload),
             Asker::Peer { link, tag } => {
                 // A link that is lost takes its node's calls with it: their
                 // processes are undone when that node is declared dead.
                 let _ = link.send(&Message::Reply { tag: *tag, reply: reply.clone() }, payload);
-                Ok(())
             }
             Asker::Thread(sender) => {
                 let owned = OwnedReply { reply: without_names(reply), payload: payload.to_vec() };
                 let _ = sender.send(owned);
-                Ok(())
             }
         }
     }
 
-    /// Passes an error on; there is nothing to take back when it gets lost.
+    /// The same for an error.
     pub(crate) fn fail(&self, errno: Errno) {
-        let _ = self.answer(&Reply::Failed(errno), &[]);
+        self.answer(&Reply::Failed(errno), &[]);
     }
 }

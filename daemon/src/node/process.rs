@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -16,8 +16,6 @@ use dipc_wire::NodeId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use parking_lot::Mutex;
-
-use crate::memory::pidfd;
 
 /// One process.
 #[derive(Debug)]
@@ -66,9 +64,14 @@ impl Processes {
         Ok(Processes { table: Mutex::new(HashMap::new()), ends })
     }
 
-    /// The process that has this pid now. When the pid was used before by one
-    /// whose end nobody has noticed yet, that one is returned too.
-    pub(crate) fn enter(&self, pid: u32) -> io::Result<(Arc<Process>, Option<Arc<Process>>)> {
+    /// The process that has this pid now, with a pidfd of it. When the pid was
+    /// used before by one whose end nobody has noticed yet, that one is returned
+    /// too.
+    pub(crate) fn enter(
+        &self,
+        pid: u32,
+        pidfd: OwnedFd,
+    ) -> io::Result<(Arc<Process>, Option<Arc<Process>>)> {
         let mut table = self.table.lock();
         let mut ended = None;
         if let Some(known) = table.get(&pid) {
@@ -79,7 +82,7 @@ impl Processes {
         }
         let process = Arc::new(Process {
             pid,
-            pidfd: pidfd(pid)?,
+            pidfd,
             waiting: AtomicU32::new(0),
             undo: Mutex::new(BTreeSet::new()),
         });
@@ -154,11 +157,5 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl AsRawFd for Process {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.pidfd.as_raw_fd()
     }
 }

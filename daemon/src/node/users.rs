@@ -108,7 +108,7 @@ impl Users {
 }
 
 fn look_up(login: &str) -> Credentials {
-    let root = |uid| if uid == 0 { Capabilities::ALL } else { Capabilities::NONE };
+    let root = |uid| if uid == 0 { Capabilities::ALL } else { Capabilities::default() };
     if let Ok(Some(user)) = User::from_name(login) {
         let groups = CString::new(login)
             .ok()
@@ -123,7 +123,7 @@ fn look_up(login: &str) -> Credentials {
     }
     // `#0` is no way to become root: a node knows the name of its root.
     let uid = number_of(login).filter(|&uid| uid != 0).unwrap_or(NOBODY);
-    Credentials { uid, gid: NOBODY, groups: Vec::new(), capabilities: Capabilities::NONE }
+    Credentials { uid, gid: NOBODY, groups: Vec::new(), capabilities: Capabilities::default() }
 }
 
 #[cfg(test)]
@@ -151,6 +151,6 @@ mod tests {
         let users = Users::default();
         assert_eq!(users.credentials("#0").uid, NOBODY);
         assert_eq!(users.credentials("no such login").uid, NOBODY);
-        assert_eq!(users.credentials("#0").capabilities, Capabilities::NONE);
+        assert_eq!(users.credentials("#0").capabilities, Capabilities::default());
     }
 }

@@ -1,0 +1,97 @@
+//! Finding and making objects of this home.
+
+use std::sync::Arc;
+
+use dipc_wire::{Errno, Kind, ObjectId};
+use parking_lot::Mutex;
+
+use super::{Caller, Home, Objects, Slot, now};
+use crate::kernel;
+use crate::semantics::limits::weight;
+use crate::semantics::{Permissions, Queue, Segment, SemSet};
+
+impl Home {
+    /// What every `*get` checks before it looks for its key.
+    pub(crate) fn check_get(&self, kind: Kind, size: u64) -> Result<(), Errno> {
+        self.limits.check_get(kind, size)
+    }
+
+    /// The object of this key, if its home is here and the caller may have its
+    /// id; `None` when the key is not here.
+    pub(crate) fn find(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        key: i32,
+        size: u64,
+        flags: u32,
+    ) -> Option<Result<ObjectId, Errno>> {
+        let who = &caller.credentials;
+        match kind {
+            Kind::Sem => found(&self.sems, key, |set| set.check_get(who, size, flags)),
+            Kind::Msg => found(&self.msgs, key, |queue| queue.check_get(who, flags)),
+            Kind::Shm => found(&self.shms, key, |segment| segment.check_get(who, size, flags)),
+        }
+    }
+
+    /// Makes an object for a key that is ours to use. EEXIST when another
+    /// thread of this node was faster.
+    pub(crate) fn create(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        key: i32,
+        size: u64,
+        flags: u32,
+    ) -> Result<ObjectId, Errno> {
+        self.limits.check_create(kind, size)?;
+        let permissions = |id| Permissions::new(id, key, &caller.credentials, flags);
+        let weight = weight(kind, size);
+        match kind {
+            Kind::Sem => insert(&self.sems, kind, key, weight, |id| {
+                SemSet::new(permissions(id), size as u16, now())
+            }),
+            Kind::Msg => insert(&self.msgs, kind, key, weight, |id| {
+                Queue::new(permissions(id), &self.limits, now())
+            }),
+            Kind::Shm => insert(&self.shms, kind, key, weight, |id| {
+                let (granule, quantum) = (self.settings.granule, self.settings.quantum);
+                Segment::new(permissions(id), size, granule, quantum, caller.pid, now())
+            }),
+        }
+    }
+}
+
+fn found<T>(
+    objects: &Objects<T>,
+    key: i32,
+    check: impl FnOnce(&T) -> Result<(), Errno>,
+) -> Option<Result<ObjectId, Errno>> {
+    let (id, slot) = {
+        let objects = objects.read();
+        let (id, slot) = objects.find(key)?;
+        (id, slot.clone())
+    };
+    let object = slot.lock();
+    Some(check(object.as_ref()?).map(|()| id))
+}
+
+/// Registers what `make` makes, under an id that the kernel does not use: a
+/// program has only the id to say which of the two it means (behaviour 130).
+fn insert<T>(
+    objects: &Objects<T>,
+    kind: Kind,
+    key: i32,
+    weight: u64,
+    make: impl Fn(ObjectId) -> T,
+) -> Result<ObjectId, Errno> {
+    let slot = |id| -> Slot<T> { Arc::new(Mutex::new(Some(make(id)))) };
+    let mut objects = objects.write();
+    loop {
+        let id = objects.insert(key, weight, slot)?;
+        if !kernel::has_object(kind, id.raw()) {
+            return Ok(id);
+        }
+        objects.remove(id);
+    }
+}

@@ -1,0 +1,117 @@
+//! Calls that wait: whom to answer when they no longer do.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dipc_wire::call::Reply;
+use dipc_wire::{Errno, NodeId, Pid};
+use parking_lot::Mutex;
+
+use super::{Home, Slot};
+use crate::node::answer::Asker;
+use crate::semantics::{Granted, Queue, SemSet, Ticket, Wake};
+
+/// All calls that wait in this home.
+pub(crate) struct Waiters {
+    tickets: AtomicU64,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    waiters: HashMap<Ticket, Waiter>,
+    /// Calls of peers, by the name that the peer gave them.
+    remote: HashMap<(NodeId, u64), Ticket>,
+}
+
+#[derive(Clone)]
+struct Waiter {
+    asker: Asker,
+    pid: Pid,
+    on: WaitsOn,
+}
+
+/// Where a waiter stands in line.
+#[derive(Clone)]
+pub(super) enum WaitsOn {
+    Sem(Slot<SemSet>),
+    Msg(Slot<Queue>),
+}
+
+impl Waiters {
+    pub(super) fn new() -> Self {
+        Waiters { tickets: AtomicU64::new(1), table: Mutex::default() }
+    }
+
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Called with the object locked, so that no wake can come before.
+    pub(super) fn enter(&self, ticket: Ticket, asker: Asker, pid: Pid, on: WaitsOn) {
+        let mut table = self.table.lock();
+        if let Asker::Peer { link, tag } = &asker {
+            table.remote.insert((link.node, *tag), ticket);
+        }
+        table.waiters.insert(ticket, Waiter { asker, pid, on });
+    }
+
+    fn take(&self, ticket: Ticket) -> Option<Waiter> {
+        let mut table = self.table.lock();
+        let waiter = table.waiters.remove(&ticket)?;
+        if let Asker::Peer { link, tag } = &waiter.asker {
+            table.remote.remove(&(link.node, *tag));
+        }
+        Some(waiter)
+    }
+
+    /// The call that a peer names so, if it waits.
+    pub(crate) fn remote(&self, node: NodeId, tag: u64) -> Option<Ticket> {
+        self.table.lock().remote.get(&(node, tag)).copied()
+    }
+
+    fn get(&self, ticket: Ticket) -> Option<Waiter> {
+        self.table.lock().waiters.get(&ticket).cloned()
+    }
+
+    /// Nobody of this node waits any more.
+    pub(super) fn forget_node(&self, node: NodeId) {
+        let mut table = self.table.lock();
+        table.waiters.retain(|_, waiter| waiter.pid.node != node);
+        table.remote.retain(|(peer, _), _| *peer != node);
+    }
+}
+
+impl Home {
+    /// The waiting calls of peers.
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// Ends a wait with an error, unless it has ended: then its answer is on
+    /// the way, and success wins (behaviour 128).
+    pub(crate) fn withdraw(&self, ticket: Ticket, errno: Errno) {
+        let Some(waiter) = self.waiters.get(ticket) else { return };
+        let withdrawn = match &waiter.on {
+            WaitsOn::Sem(slot) => slot.lock().as_mut().is_some_and(|set| set.withdraw(ticket)),
+            WaitsOn::Msg(slot) => slot.lock().as_mut().is_some_and(|q| q.withdraw(ticket)),
+        };
+        if withdrawn && let Some(waiter) = self.waiters.take(ticket) {
+            waiter.asker.fail(errno);
+        }
+    }
+
+    /// Sends what the machines have granted.
+    pub(super) fn wake(&self, wakes: Vec<Wake>) {
+        for Wake { ticket, result } in wakes {
+            let Some(waiter) = self.waiters.take(ticket) else { continue };
+            match &result {
+                Ok(Granted::Done) => waiter.asker.answer(&Reply::Done, &[]),
+                Ok(Granted::Message(message)) => waiter
+                    .asker
+                    .answer(&Reply::Message { mtype: message.mtype }, &message.text),
+                Err(errno) => waiter.asker.fail(*errno),
+            }
+        }
+    }
+}
