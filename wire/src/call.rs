@@ -197,7 +197,11 @@ impl SemOp {
 
     /// As it travels.
     pub const fn encode(self) -> [u8; Self::BYTES] {
-        let (n, o, f) = (self.num.to_le_bytes(), self.op.to_le_bytes(), self.flags.to_le_bytes());
+        let (n, o, f) = (
+            self.num.to_le_bytes(),
+            self.op.to_le_bytes(),
+            self.flags.to_le_bytes(),
+        );
         [n[0], n[1], o[0], o[1], f[0], f[1]]
     }
 

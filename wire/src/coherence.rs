@@ -4,6 +4,13 @@
 //! a cache, the home too. Messages between two nodes arrive in the order they
 //! were sent; messages of different pairs may overtake each other. The rules
 //! that use these messages are the daemon's `coherence` module.
+//!
+//! Each request carries a *ticket*, a number that the requester will not use
+//! again and that nobody can guess. The directory passes it to the owner, the
+//! owner puts it into its grant, and the requester takes no grant without it:
+//! so a grant from a node that was not told to send one counts for nothing, nor
+//! does one that comes after the requester was told to wait for it no longer,
+//! nor one that was meant for an earlier incarnation.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +45,8 @@ pub enum Message {
         granule: u64,
         /// What for.
         access: Access,
+        /// What the grant must show.
+        ticket: u64,
     },
     /// Directory → cache, or owner → cache at the directory's bidding: you may.
     Grant {
@@ -47,6 +56,8 @@ pub enum Message {
         access: Access,
         /// Where its bytes are.
         content: Content,
+        /// The request's.
+        ticket: u64,
     },
     /// Directory → owner: send your copy to that node. For reading, keep a read
     /// copy; for writing, give yours up.
@@ -57,6 +68,8 @@ pub enum Message {
         to: NodeId,
         /// What for.
         access: Access,
+        /// The request's.
+        ticket: u64,
     },
     /// Cache → directory: the copy that another node was to send me has come.
     Installed {
@@ -81,22 +94,46 @@ pub enum Message {
         /// The owner's bytes.
         content: Content,
     },
-    /// Directory → cache: the node that was to send you this granule is dead.
+    /// Directory → cache: the node that was to send you this granule has it no
+    /// longer. Has it come?
     Chase {
         /// Which granule.
         granule: u64,
-        /// Whose grants count no more.
-        dead: NodeId,
+        /// The request's.
+        ticket: u64,
     },
-    /// Cache → directory, answering [`Message::Chase`]: it never came.
+    /// Cache → directory, answering [`Message::Chase`]: it never came, and I
+    /// shall not take it any more. If it has come, its [`Message::Installed`] is
+    /// the answer.
     Missing {
         /// Which granule.
         granule: u64,
+        /// The request's from now on.
+        ticket: u64,
     },
     /// Directory → cache: its only copy went down with a node.
     Lost {
         /// Which granule.
         granule: u64,
+    },
+    /// Directory → cache: the owner is gone, and your copy is now the one that
+    /// counts: evict it with its bytes.
+    Own {
+        /// Which granule.
+        granule: u64,
+    },
+    /// Directory → cache: forget my last order ([`Message::Forward`] or
+    /// [`Message::Invalidate`]) about this granule if it is not obeyed yet.
+    Cancel {
+        /// Which granule.
+        granule: u64,
+    },
+    /// Cache → directory, answering [`Message::Cancel`].
+    Cancelled {
+        /// Which granule.
+        granule: u64,
+        /// A copy is still here.
+        held: bool,
     },
 }
 
@@ -112,8 +149,11 @@ impl Message {
             | Message::Invalidated { granule }
             | Message::Evict { granule, .. }
             | Message::Chase { granule, .. }
-            | Message::Missing { granule }
-            | Message::Lost { granule } => granule,
+            | Message::Missing { granule, .. }
+            | Message::Lost { granule }
+            | Message::Own { granule }
+            | Message::Cancel { granule }
+            | Message::Cancelled { granule, .. } => granule,
         }
     }
 }

@@ -51,7 +51,10 @@ pub enum FrameError {
 /// Header and payload lengths of the frame that starts with `prefix`.
 pub fn lengths(prefix: [u8; PREFIX]) -> Result<(usize, usize), FrameError> {
     let [a, b, c, d, e, f, g, h] = prefix;
-    let (header, payload) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+    let (header, payload) = (
+        u32::from_le_bytes([a, b, c, d]),
+        u32::from_le_bytes([e, f, g, h]),
+    );
     if header as usize > MAX_HEADER {
         return Err(FrameError::HeaderTooLong(header));
     }
@@ -79,10 +82,14 @@ pub fn encode<'r, T: Serialize>(
     room: &'r mut [u8],
 ) -> Result<&'r [u8], FrameError> {
     if payload > MAX_PAYLOAD {
-        return Err(FrameError::PayloadTooLong(payload.min(u32::MAX as usize) as u32));
+        return Err(FrameError::PayloadTooLong(
+            payload.min(u32::MAX as usize) as u32
+        ));
     }
     let body = room.get_mut(PREFIX..).ok_or(FrameError::NoRoom)?;
-    let header = postcard::to_slice(message, body).map_err(|_| FrameError::NoRoom)?.len();
+    let header = postcard::to_slice(message, body)
+        .map_err(|_| FrameError::NoRoom)?
+        .len();
     if header > MAX_HEADER {
         return Err(FrameError::HeaderTooLong(header as u32));
     }
@@ -146,7 +153,9 @@ impl FrameBuffer {
     /// The next whole frame, or `None` when more bytes must come first.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         let arrived = &self.bytes[self.start..self.end];
-        let Some(prefix) = arrived.first_chunk::<PREFIX>() else { return Ok(None) };
+        let Some(prefix) = arrived.first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
         let (header, payload) = lengths(*prefix)?;
         let whole = PREFIX + header + payload;
         if arrived.len() < whole {
@@ -194,7 +203,10 @@ mod tests {
     use super::*;
 
     fn frame(message: u64, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Encoded::new(&message, payload.len()).unwrap().as_ref().to_vec();
+        let mut bytes = Encoded::new(&message, payload.len())
+            .unwrap()
+            .as_ref()
+            .to_vec();
         bytes.extend_from_slice(payload);
         bytes
     }
@@ -211,7 +223,10 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_a_frame() {
-        assert_eq!(frame(300, b"page"), [2, 0, 0, 0, 4, 0, 0, 0, 0xac, 0x02, b'p', b'a', b'g', b'e']);
+        assert_eq!(
+            frame(300, b"page"),
+            [2, 0, 0, 0, 4, 0, 0, 0, 0xac, 0x02, b'p', b'a', b'g', b'e']
+        );
     }
 
     #[test]
@@ -226,7 +241,10 @@ mod tests {
         feed(&mut buffer, &[bytes.clone(), bytes].concat());
         for _ in 0..2 {
             let frame = buffer.next_frame().unwrap().unwrap();
-            assert_eq!((frame.message::<u64>().unwrap(), frame.payload), (7, &b"abc"[..]));
+            assert_eq!(
+                (frame.message::<u64>().unwrap(), frame.payload),
+                (7, &b"abc"[..])
+            );
         }
         assert!(buffer.is_empty());
     }
@@ -235,10 +253,16 @@ mod tests {
     fn oversized_claims_are_refused_before_anything_is_allocated() {
         let mut buffer = FrameBuffer::new();
         feed(&mut buffer, &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
-        assert_eq!(buffer.next_frame().unwrap_err(), FrameError::HeaderTooLong(u32::MAX));
+        assert_eq!(
+            buffer.next_frame().unwrap_err(),
+            FrameError::HeaderTooLong(u32::MAX)
+        );
         let mut buffer = FrameBuffer::new();
         feed(&mut buffer, &[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
-        assert_eq!(buffer.next_frame().unwrap_err(), FrameError::PayloadTooLong(u32::MAX));
+        assert_eq!(
+            buffer.next_frame().unwrap_err(),
+            FrameError::PayloadTooLong(u32::MAX)
+        );
     }
 
     #[test]

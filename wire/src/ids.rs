@@ -16,7 +16,11 @@ impl NodeId {
 
     /// `None` for 0, which numbers no node.
     pub const fn new(number: u8) -> Option<Self> {
-        if number == 0 { None } else { Some(NodeId(number)) }
+        if number == 0 {
+            None
+        } else {
+            Some(NodeId(number))
+        }
     }
 
     /// 1 to 255.
@@ -141,9 +145,7 @@ impl ObjectId {
     /// taken modulo [`Self::SERIALS`].
     pub const fn new(home: NodeId, serial: u32) -> Self {
         ObjectId(
-            Self::MARK
-                | ((home.0 as i32) << Self::SERIAL_BITS)
-                | (serial % Self::SERIALS) as i32,
+            Self::MARK | ((home.0 as i32) << Self::SERIAL_BITS) | (serial % Self::SERIALS) as i32,
         )
     }
 
@@ -224,10 +226,16 @@ mod tests {
 
     #[test]
     fn a_foreign_pid_is_above_every_pid_that_linux_gives() {
-        let pid = Pid { node: node(2), pid: 4_194_304 - 1 };
+        let pid = Pid {
+            node: node(2),
+            pid: 4_194_304 - 1,
+        };
         assert_eq!(pid.seen_from(node(2)), 4_194_303);
         assert!(pid.seen_from(node(1)) > 4_194_304);
-        let last = Pid { node: node(255), pid: 1 };
+        let last = Pid {
+            node: node(255),
+            pid: 1,
+        };
         assert!(last.seen_from(node(1)) > 0);
     }
 }

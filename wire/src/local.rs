@@ -30,7 +30,10 @@ pub struct Hello {
 impl Hello {
     /// What this version says.
     pub const fn ours() -> Self {
-        Hello { magic: MAGIC, version: VERSION }
+        Hello {
+            magic: MAGIC,
+            version: VERSION,
+        }
     }
 }
 
