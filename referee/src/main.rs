@@ -1,2 +1,122 @@
-//! dipc-referee
-fn main() {}
+//! `dipc-referee`: the name server of a dipc cluster, as a program.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use dipc_referee::{Options, Referee};
+use nix::sys::signal::{SigSet, Signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// The name server of a dipc cluster: its nodes' dipcd find each other, and
+/// their keys, through it.
+///
+/// Prints `ready ADDRESS` when it serves. The log goes to standard error;
+/// RUST_LOG chooses how much of it (error, warn, info, debug).
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Arguments {
+    /// Where nodes reach it; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7461")]
+    listen: SocketAddr,
+    /// After how long without a sign of life a node is dead, such as 5s or 200ms
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+    /// Nobody was a member of this cluster before: do not wait for old members
+    /// to come back, as a restarted referee must
+    #[arg(long)]
+    new_cluster: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let color = io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(color)
+        .init();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dipc-referee: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    // Blocked before any thread starts, so that all inherit it and only the
+    // wait below takes them.
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    signals
+        .thread_block()
+        .map_err(|error| format!("cannot block signals: {error}"))?;
+    let listen = arguments.listen;
+    let listener = TcpListener::bind(listen).map_err(|error| {
+        format!("cannot listen on {listen}: {error}; choose another address with --listen, or end who has it")
+    })?;
+    let options = Options {
+        timeout: arguments.timeout,
+        new_cluster: arguments.new_cluster,
+    };
+    let referee = Referee::start(listener, options)
+        .map_err(|error| format!("cannot start: {error}; see --help"))?;
+    let mut stdout = io::stdout();
+    writeln!(stdout, "ready {}", referee.address())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| format!("cannot say on standard output that it is ready: {error}"))?;
+    let signal = signals
+        .wait()
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    info!(%signal, "ending; nodes look for the next referee");
+    referee.stop();
+    Ok(())
+}
+
+/// A time such as `5s`, `200ms` or `100us`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time: write a whole number and s, ms or us, such as 5s");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    match &text[digits..] {
+        "s" => Ok(Duration::from_secs(number)),
+        "ms" => Ok(Duration::from_millis(number)),
+        "us" => Ok(Duration::from_micros(number)),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_number_and_a_unit() {
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
+        assert_eq!(duration("100us"), Ok(Duration::from_micros(100)));
+        for wrong in [
+            "",
+            "5",
+            "s",
+            "-5s",
+            "5 s",
+            "5m",
+            "1.5s",
+            "99999999999999999999s",
+        ] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

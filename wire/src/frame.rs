@@ -34,8 +34,9 @@ pub enum FrameError {
     /// The header is longer than [`MAX_HEADER`].
     #[error("a header of {0} bytes is over the limit of {MAX_HEADER}")]
     HeaderTooLong(u32),
-    /// The payload is longer than [`MAX_PAYLOAD`].
-    #[error("a payload of {0} bytes is over the limit of {MAX_PAYLOAD}")]
+    /// The payload is longer than [`MAX_PAYLOAD`], or than its buffer takes
+    /// ([`FrameBuffer::limited`]).
+    #[error("a payload of {0} bytes is over the limit here")]
     PayloadTooLong(u32),
     /// The header is no message of this protocol, or ends early.
     #[error("the header is no message of this protocol")]
@@ -117,18 +118,31 @@ impl<'a> Frame<'a> {
 ///
 /// Use: read into [`space`](Self::space), tell [`filled`](Self::filled) how much
 /// came, then take frames with [`next_frame`](Self::next_frame) until there is none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,
+    max_payload: usize,
     /// `bytes[start..end]` has arrived and is not yet taken.
     start: usize,
     end: usize,
+}
+
+impl Default for FrameBuffer {
+    fn default() -> Self {
+        Self::limited(MAX_PAYLOAD)
+    }
 }
 
 impl FrameBuffer {
     /// An empty buffer. It allocates at the first read.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A buffer that refuses payloads of more than `max_payload` bytes: for
+    /// protocols without payload, and for senders who are not yet known.
+    pub fn limited(max_payload: usize) -> Self {
+        FrameBuffer { bytes: Vec::new(), max_payload, start: 0, end: 0 }
     }
 
     /// Room to read into; never empty.
@@ -157,6 +171,9 @@ impl FrameBuffer {
             return Ok(None);
         };
         let (header, payload) = lengths(*prefix)?;
+        if payload > self.max_payload {
+            return Err(FrameError::PayloadTooLong(payload as u32));
+        }
         let whole = PREFIX + header + payload;
         if arrived.len() < whole {
             return Ok(None);
@@ -272,6 +289,15 @@ mod tests {
         feed(&mut buffer, &(MAX_PAYLOAD as u32).to_le_bytes());
         assert!(buffer.next_frame().unwrap().is_none());
         assert!(buffer.space().len() <= GROWTH);
+    }
+
+    #[test]
+    fn a_limited_buffer_refuses_a_payload_before_it_arrives() {
+        let mut buffer = FrameBuffer::limited(3);
+        feed(&mut buffer, &frame(7, b"abc"));
+        assert_eq!(buffer.next_frame().unwrap().unwrap().payload, b"abc");
+        feed(&mut buffer, &frame(7, b"abcd")[..PREFIX]);
+        assert_eq!(buffer.next_frame().unwrap_err(), FrameError::PayloadTooLong(4));
     }
 
     #[test]

@@ -3,7 +3,19 @@
 //! A node says [`Join`], then what it owns ([`ToReferee::Owns`]), then
 //! [`ToReferee::Settled`]. The referee says [`Answer`], then [`ToNode`]
 //! messages. Afterwards both sides speak when they have something to say, and
-//! ping when they have not.
+//! ping when they have not: at least every quarter of the time-out.
+//!
+//! What a node that lost its referee has to know:
+//!
+//! - It keeps trying to come back, with its [`Membership`], at least every
+//!   quarter of the time-out. After a whole one its life is over.
+//! - A question dies with the connection it was asked on: it is asked again on
+//!   the next. So does a [`ToNode::Create`]: an object that was made in time is
+//!   among the `Owns`, and what is not there when `Settled` is said may no more
+//!   be made without asking again.
+//! - `Refused` to one that shows its membership is what [`ToNode::Fenced`] is.
+//! - A newcomer's answer can take a whole time-out: a referee that has just
+//!   started first hears the members of before.
 
 use serde::{Deserialize, Serialize};
 
@@ -122,7 +134,9 @@ pub enum ToReferee {
         /// Which object had it.
         id: ObjectId,
     },
-    /// My connection to that peer broke.
+    /// My connection to that peer broke, after both had said
+    /// [`crate::peer::Hello`] on it. Costs that peer its life. A newcomer that
+    /// cannot reach a member says [`ToReferee::Leave`] instead.
     PeerLost {
         /// Who.
         node: NodeId,
@@ -138,7 +152,8 @@ pub enum ToReferee {
 /// What the referee says to a node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ToNode<'a> {
-    /// A member of the cluster; never the receiver itself.
+    /// A member of the cluster; never the receiver itself. A node that came
+    /// back hears after `Settled` of those that it did not say it `Knows`.
     Member {
         /// Who.
         node: NodeId,
@@ -148,10 +163,12 @@ pub enum ToNode<'a> {
         name: &'a str,
         /// Where it listens for its peers.
         address: &'a str,
-        /// Who opens the connection of the two: the one that joined later.
+        /// Who opens the connection of the two: the one that joined later,
+        /// which is the one with the higher incarnation.
         you_connect: bool,
     },
     /// A member is no more: it left, or is declared dead. For ever, in that life.
+    /// May be said twice.
     Gone {
         /// Who.
         node: NodeId,

@@ -1,0 +1,441 @@
+//! The name server as a pure machine: who is a member, and which home has a key.
+//!
+//! Inputs are calls, each with the time at which it happens; what it says goes
+//! into an [`Output`]. No I/O, no clock, no threads, no randomness: the same
+//! inputs give the same state and the same output.
+//!
+//! # Who goes when two nodes lose each other
+//!
+//! A broken connection between two members means that one is dead to the other,
+//! and since both would be right for ever, one must go. The first to report
+//! stays, whether the other's link to the referee is healthy or not: the
+//! referee cannot tell a healthy link from a healthy node, and the reporter has
+//! at least just been heard.
+//!
+//! # Recovery
+//!
+//! A restarted referee knows nothing. For one time-out from its start, members
+//! of before come back and say what they own and whom they know; everybody who
+//! was named is awaited. Until all of them have settled, or the time-out is
+//! over, no question is answered and no newcomer is admitted: a key could be
+//! given twice, or a number. Those who have not come back by then are dead.
+
+use std::time::Duration;
+
+use dipc_wire::referee::{Join, ToNode, ToReferee};
+use dipc_wire::{Incarnation, NodeId, ObjectId};
+
+use crate::keys::{Key, Keys, Question};
+use crate::membership::{Life, Link, Member, Members};
+use crate::output::{Cause, Event, LinkId, Output};
+
+mod joining;
+
+pub(crate) use joining::refuse;
+
+/// What a referee starts with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
+    /// After how long without a sign of life a node is dead.
+    pub timeout: Duration,
+    /// The cluster's number, if this referee is its first: a random one.
+    pub cluster: u64,
+    /// Every life that is given is above this. Milliseconds since 1970 are a
+    /// good choice: a restarted referee then gives none a second time.
+    pub incarnations_above: u64,
+    /// Nobody was a member before: there is nothing to recover.
+    pub new_cluster: bool,
+}
+
+/// The machine. Time is counted from any fixed moment.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Naming {
+    timeout: Duration,
+    cluster: u64,
+    members: Members,
+    keys: Keys,
+    recovery: Option<Recovery>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Recovery {
+    until: Duration,
+    /// Whether `cluster` is that of a member which came back.
+    adopted: bool,
+    newcomers: Vec<Newcomer>,
+}
+
+/// A node that joins and was no member before, or not in this life.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Newcomer {
+    link: LinkId,
+    version: u16,
+    name: String,
+    address: String,
+}
+
+impl Naming {
+    /// A referee that starts `now`.
+    pub fn new(settings: Settings, now: Duration) -> Self {
+        let recovery = (!settings.new_cluster).then(|| Recovery {
+            until: now + settings.timeout,
+            adopted: false,
+            newcomers: Vec::new(),
+        });
+        Naming {
+            timeout: settings.timeout,
+            cluster: settings.cluster,
+            members: Members::new(Incarnation(settings.incarnations_above)),
+            keys: Keys::new(recovery.is_none()),
+            recovery,
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do next.
+    pub fn deadline(&self) -> Option<Duration> {
+        let lost = self
+            .members
+            .iter()
+            .filter_map(|(_, member)| match member.link {
+                Link::Lost(until) => Some(until),
+                Link::Up(_) => None,
+            });
+        lost.chain(self.recovery.as_ref().map(|r| r.until)).min()
+    }
+
+    /// Who is at the end of a link, if it is a member.
+    pub fn member_at(&self, link: LinkId) -> Option<NodeId> {
+        self.members.at(link)
+    }
+
+    /// The links of all members.
+    pub fn links(&self) -> impl Iterator<Item = LinkId> {
+        self.members
+            .iter()
+            .filter_map(|(_, member)| member.link.up())
+    }
+
+    /// Whether a newcomer waits on this link for its answer. Until it has that,
+    /// it owes no sign of life.
+    pub fn holds(&self, link: LinkId) -> bool {
+        let held = self
+            .recovery
+            .iter()
+            .flat_map(|recovery| &recovery.newcomers);
+        held.into_iter().any(|newcomer| newcomer.link == link)
+    }
+
+    /// The first message on a link.
+    pub fn join(&mut self, link: LinkId, join: Join<'_>, now: Duration, out: &mut dyn Output) {
+        let outcome = joining::check(&join).and_then(|version| match join.member {
+            Some(member) => self.come_back(link, version, &join, member, out),
+            None => {
+                let (name, address) = (join.name.to_owned(), join.address.to_owned());
+                self.welcome_or_hold(
+                    Newcomer {
+                        link,
+                        version,
+                        name,
+                        address,
+                    },
+                    out,
+                )
+            }
+        });
+        if let Err(refusal) = outcome {
+            refuse(link, join.name, &refusal, out);
+        }
+        self.end_recovery_when_complete(now, out);
+    }
+
+    /// Any later message.
+    pub fn message(
+        &mut self,
+        link: LinkId,
+        message: ToReferee,
+        now: Duration,
+        out: &mut dyn Output,
+    ) {
+        let Some(node) = self.members.at(link) else {
+            return;
+        };
+        match self.apply(node, message, out) {
+            Ok(Done) => {}
+            Ok(Ignored(what)) => out.note(Event::Ignored { node, what }),
+            Err(cause) => self.bury(node, cause, out),
+        }
+        self.end_recovery_when_complete(now, out);
+    }
+
+    /// The link's connection has ended.
+    pub fn link_closed(&mut self, link: LinkId, now: Duration, out: &mut dyn Output) {
+        if let Some(recovery) = &mut self.recovery {
+            recovery.newcomers.retain(|newcomer| newcomer.link != link);
+        }
+        let Some(node) = self.members.at(link) else {
+            return;
+        };
+        if let Some(member) = self.members.get_mut(node) {
+            member.link = Link::Lost(now + self.timeout);
+            let incarnation = member.incarnation;
+            self.keys.link_lost(node);
+            out.note(Event::LinkLost { node, incarnation });
+        }
+    }
+
+    /// For a time-out, nothing came on the link, or nothing could be sent.
+    pub fn silent(&mut self, link: LinkId, now: Duration, out: &mut dyn Output) {
+        if let Some(node) = self.members.at(link) {
+            self.bury(node, Cause::Silent, out);
+        }
+        self.link_closed(link, now, out);
+        self.end_recovery_when_complete(now, out);
+    }
+
+    /// Does what is due: see [`deadline`](Self::deadline).
+    pub fn tick(&mut self, now: Duration, out: &mut dyn Output) {
+        let due = |member: &Member| matches!(member.link, Link::Lost(until) if until <= now);
+        let dead: Vec<NodeId> = self
+            .members
+            .iter()
+            .filter(|(_, member)| due(member))
+            .map(|(node, _)| node)
+            .collect();
+        for node in dead {
+            self.bury(node, Cause::LinkLost, out);
+        }
+        self.end_recovery_when_complete(now, out);
+    }
+
+    // ---- messages ----
+
+    fn apply(
+        &mut self,
+        node: NodeId,
+        message: ToReferee,
+        out: &mut dyn Output,
+    ) -> Result<Effect, Cause> {
+        let (members, keys) = (&self.members, &mut self.keys);
+        let mut post = |to: NodeId, message: ToNode<'static>| members.send(out, to, message);
+        Ok(match message {
+            ToReferee::Ping => Done,
+            ToReferee::Owns { kind, key, id } => {
+                return self.owns(node, Key { kind, key }, id, out);
+            }
+            ToReferee::Knows {
+                node: other,
+                incarnation,
+            } => self.knows(node, other, incarnation, out),
+            ToReferee::Settled => self.settled(node, out),
+            ToReferee::Resolve {
+                key: IPC_PRIVATE, ..
+            } => Ignored("a question about IPC_PRIVATE, which is no key"),
+            ToReferee::Resolve {
+                tag,
+                kind,
+                key,
+                create,
+                not,
+            } => {
+                keys.resolve(
+                    Key { kind, key },
+                    Question {
+                        node,
+                        tag,
+                        create,
+                        not,
+                    },
+                    &mut post,
+                )?;
+                Done
+            }
+            ToReferee::Created { tag, id } => {
+                done_or(keys.created(node, tag, id, &mut post)?, NO_GRANT)
+            }
+            ToReferee::Abandoned { tag } => done_or(keys.abandoned(node, tag, &mut post), NO_GRANT),
+            ToReferee::Released { kind, key, id } => {
+                let released = keys.released(node, Key { kind, key }, id, &mut post);
+                done_or(released, "released a key that this object does not have")
+            }
+            ToReferee::PeerLost {
+                node: lost,
+                incarnation,
+            } => self.peer_lost(node, lost, incarnation, out),
+            ToReferee::Leave => return Err(Cause::Left),
+        })
+    }
+
+    fn owns(
+        &mut self,
+        node: NodeId,
+        key: Key,
+        id: ObjectId,
+        out: &mut dyn Output,
+    ) -> Result<Effect, Cause> {
+        if id.home() != node || key.key == IPC_PRIVATE {
+            return Ok(Ignored(
+                "owns an object of another home, or one without a key",
+            ));
+        }
+        let members = &self.members;
+        self.keys
+            .claim(key, id, &mut |to, message| members.send(out, to, message))?;
+        if let Some(owned) = self.members.get_mut(node).and_then(|m| m.settling.as_mut()) {
+            owned.insert(key);
+        }
+        Ok(Done)
+    }
+
+    fn knows(
+        &mut self,
+        node: NodeId,
+        other: NodeId,
+        incarnation: Incarnation,
+        out: &mut dyn Output,
+    ) -> Effect {
+        let settling = self.members.get_mut(node).filter(|m| m.settling.is_some());
+        let Some(member) = settling.filter(|_| other != node) else {
+            return Ignored("knows itself, or says whom it knows after it has settled");
+        };
+        let told = member.told.entry(other).or_insert(incarnation);
+        *told = incarnation.max(*told);
+        let unknown = self.members.life(other, incarnation) == Life::Unknown;
+        if self.recovery.is_none() || !unknown {
+            return Done;
+        }
+        if !self.members.believe(incarnation) {
+            return Ignored("knows a life that no referee gives");
+        }
+        self.replace(other, out);
+        self.members.expect(other, incarnation);
+        Done
+    }
+
+    fn settled(&mut self, node: NodeId, out: &mut dyn Output) -> Effect {
+        let Some(owned) = self.members.get_mut(node).and_then(|m| m.settling.take()) else {
+            return Done; // a newcomer, which owns nothing and knows nobody
+        };
+        let members = &self.members;
+        self.keys.settle(node, &owned, &mut |to, message| {
+            members.send(out, to, message)
+        });
+        self.members.settle(out, node);
+        Done
+    }
+
+    fn peer_lost(
+        &mut self,
+        reporter: NodeId,
+        lost: NodeId,
+        incarnation: Incarnation,
+        out: &mut dyn Output,
+    ) -> Effect {
+        if lost == reporter {
+            return Ignored("lost itself");
+        }
+        match self.members.life(lost, incarnation) {
+            Life::Over => return Done,
+            Life::Present | Life::Awaited => {}
+            // Reported before anybody named it: it must not come back later.
+            Life::Unknown if self.recovery.is_some() && self.members.believe(incarnation) => {
+                self.replace(lost, out);
+            }
+            Life::Unknown => return Ignored("lost a node that never was"),
+        }
+        self.end(lost, incarnation, Cause::ReportedBy(reporter), out);
+        Done
+    }
+
+    // ---- ends ----
+
+    /// A later life has come: an earlier one of the same number is over.
+    fn replace(&mut self, node: NodeId, out: &mut dyn Output) {
+        self.bury(node, Cause::Replaced, out);
+        if let Some(earlier) = self.members.awaited_life(node) {
+            self.end(node, earlier, Cause::Replaced, out);
+        }
+    }
+
+    fn bury(&mut self, node: NodeId, cause: Cause, out: &mut dyn Output) {
+        if let Some(incarnation) = self.members.get(node).map(|member| member.incarnation) {
+            self.end(node, incarnation, cause, out);
+        }
+    }
+
+    /// A life is over: tells it, tells all, frees its keys, goes on with those
+    /// who waited for it.
+    fn end(&mut self, node: NodeId, incarnation: Incarnation, cause: Cause, out: &mut dyn Output) {
+        let link = match self
+            .members
+            .end(node, incarnation)
+            .map(|member| member.link)
+        {
+            Some(Link::Up(link)) => Some(link),
+            _ => None,
+        };
+        let fenced = link.is_some() && cause != Cause::Left;
+        out.note(Event::Gone {
+            node,
+            incarnation,
+            cause,
+            fenced,
+        });
+        if let Some(link) = link {
+            if fenced {
+                out.send(link, ToNode::Fenced);
+            }
+            out.close(link);
+        }
+        self.members.tell_gone(out, node, incarnation);
+        let members = &self.members;
+        self.keys
+            .bury(node, &mut |to, message| members.send(out, to, message));
+    }
+
+    fn end_recovery_when_complete(&mut self, now: Duration, out: &mut dyn Output) {
+        let Some(until) = self.recovery.as_ref().map(|recovery| recovery.until) else {
+            return;
+        };
+        let awaited = self.members.awaited();
+        let settled = self
+            .members
+            .iter()
+            .all(|(_, member)| member.settling.is_none());
+        let complete = self.members.len() > 0 && settled && awaited.is_empty();
+        if !complete && now < until {
+            return;
+        }
+        for (node, incarnation) in awaited {
+            self.end(node, incarnation, Cause::NotBack, out);
+        }
+        out.note(Event::Recovered {
+            cluster: self.cluster,
+            members: self.members.len(),
+        });
+        let members = &self.members;
+        self.keys
+            .open(&mut |to, message| members.send(out, to, message));
+        for newcomer in self.recovery.take().into_iter().flat_map(|r| r.newcomers) {
+            let (link, name) = (newcomer.link, newcomer.name.clone());
+            if let Err(refusal) = self.welcome(newcomer, out) {
+                refuse(link, &name, &refusal, out);
+            }
+        }
+    }
+}
+
+/// What became of a message that broke no rule.
+enum Effect {
+    Done,
+    /// It had none; for the log.
+    Ignored(&'static str),
+}
+use Effect::{Done, Ignored};
+
+/// The key that is no key (`<linux/ipc.h>`).
+const IPC_PRIVATE: i32 = 0;
+const NO_GRANT: &str = "answered a grant that it does not have";
+
+fn done_or(done: bool, what: &'static str) -> Effect {
+    if done { Done } else { Ignored(what) }
+}
