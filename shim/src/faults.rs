@@ -1,0 +1,70 @@
+//! The process's userfaultfd, by which its daemon serves page faults.
+//!
+//! It belongs to the address space of whoever makes it, so the program makes it
+//! and the daemon gets a copy. Ours stays open: should every other copy be
+//! closed, the registration would vanish and a fault would read zeros; with ours
+//! open the thread waits instead, for the daemon's keeper to tell it the truth.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libc::{c_int, c_long};
+
+use crate::descriptor::{Descriptor, Shelf};
+use crate::{generation, notice, sys};
+
+/// `USERFAULTFD_IOC_NEW`: `_IO(0xAA, 0x00)`, `<linux/userfaultfd.h>`.
+const IOC_NEW: libc::Ioctl = 0xaa00;
+/// `UFFD_USER_MODE_ONLY`
+const USER_MODE_ONLY: c_int = 1;
+
+/// The generation whose userfaultfd the daemon has; 0 for none.
+static GIVEN: AtomicU64 = AtomicU64::new(0);
+static OURS: Shelf = Shelf::new();
+/// `/dev/userfaultfd`, kept for forked children that must make their own.
+static DEVICE: Shelf = Shelf::new();
+
+/// The daemon has no userfaultfd of this process yet.
+pub(crate) fn needed() -> bool {
+    GIVEN.load(Ordering::Relaxed) != generation::current().0
+}
+
+/// Another daemon may be serving from now on, which has none.
+pub(crate) fn daemon_changed() {
+    GIVEN.store(0, Ordering::Relaxed);
+}
+
+/// Makes a userfaultfd of this process: from the device if there is one, so
+/// that it serves faults inside system calls too. Says on stderr why not.
+pub(crate) fn make(device: Option<c_int>) -> sys::Result<c_int> {
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let device = device.or_else(|| DEVICE.get());
+    // SAFETY: neither call takes memory.
+    let made = unsafe {
+        device
+            .and_then(|device| sys::checked(libc::ioctl(device, IOC_NEW, flags).into()).ok())
+            .map_or_else(
+                || {
+                    let flags = c_long::from(flags | USER_MODE_ONLY);
+                    sys::checked(libc::syscall(libc::SYS_userfaultfd, flags))
+                },
+                Ok,
+            )
+    };
+    made.map(|fd| fd as c_int)
+        .inspect_err(|errno| notice::no_userfaultfd(*errno))
+}
+
+/// The daemon has got `fd`, of this process: keep it open.
+pub(crate) fn given(fd: c_int) {
+    if let Ok(kept) = Descriptor::keep(fd) {
+        OURS.put(kept);
+        GIVEN.store(generation::current().0, Ordering::Relaxed);
+    }
+}
+
+/// Children will need the device.
+pub(crate) fn keep_device(fd: c_int) {
+    if let Ok(kept) = Descriptor::keep(fd) {
+        DEVICE.put(kept);
+    }
+}

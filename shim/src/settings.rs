@@ -1,0 +1,108 @@
+//! The environment, read once when the library is loaded.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `DIPC_KEYS` | which keys are distributed: `none`, `all`, or a list such as `0x1234,0x5000-0x5fff,private` |
+//! | `DIPC_FLAG=ignore` | `IPC_DIPC` in the flags means nothing: for programs that mean `SHM_NORESERVE` by it |
+//! | `DIPC_SOCKET` | the daemon's socket; else `/run/dipc/dipcd.sock`, then `$XDG_RUNTIME_DIR/dipc/dipcd.sock` |
+//! | `DIPC_REQUIRE=1` | a distributed `*get` fails when there is no daemon |
+//! | `DIPC_QUIET=1` | nothing is written to stderr |
+//!
+//! A program with more rights than its user (set-user-id) must not be led by
+//! that user's environment: there the defaults hold.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::OnceLock;
+
+use crate::choose::Keys;
+use crate::notice;
+
+/// Where dipcd listens unless `DIPC_SOCKET` says otherwise.
+const SYSTEM_SOCKET: &str = "/run/dipc/dipcd.sock";
+/// And where a user's own dipcd listens, below `$XDG_RUNTIME_DIR`.
+const USER_SOCKET: &str = "dipc/dipcd.sock";
+
+/// What the environment says.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// Which keys are distributed.
+    pub(crate) keys: Keys,
+    /// `IPC_DIPC` has its meaning.
+    pub(crate) flag_counts: bool,
+    /// A distributed `*get` without daemon is an error.
+    pub(crate) require: bool,
+    /// No lines on stderr.
+    pub(crate) quiet: bool,
+    /// Paths to try, in this order.
+    pub(crate) sockets: Vec<Vec<u8>>,
+}
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// The settings. Allocates at the first use only, which is at load unless
+/// another library's constructor makes System V calls before that.
+pub(crate) fn get() -> &'static Settings {
+    SETTINGS.get_or_init(|| {
+        // SAFETY: getauxval only reads what the kernel gave the process.
+        let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+        Settings::read(|name| if secure { None } else { std::env::var_os(name) })
+    })
+}
+
+/// Reads the environment, and tells the user what is wrong with it.
+pub(crate) fn load() {
+    let settings = get();
+    if let Some(item) = &settings.keys.misunderstood {
+        notice::keys_not_understood(item);
+    }
+}
+
+impl Settings {
+    fn read(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let is = |name: &str, value: &str| variable(name).is_some_and(|v| v == value);
+        let sockets = match variable("DIPC_SOCKET").filter(|path| !path.is_empty()) {
+            Some(path) => vec![path.into_vec()],
+            None => std::iter::once(SYSTEM_SOCKET.into())
+                .chain(
+                    variable("XDG_RUNTIME_DIR")
+                        .filter(|dir| !dir.is_empty())
+                        .map(|dir| {
+                            std::path::Path::new(&dir)
+                                .join(USER_SOCKET)
+                                .into_os_string()
+                                .into_vec()
+                        }),
+                )
+                .collect(),
+        };
+        Settings {
+            keys: Keys::parse(&variable("DIPC_KEYS").unwrap_or_default().to_string_lossy()),
+            flag_counts: !is("DIPC_FLAG", "ignore"),
+            require: is("DIPC_REQUIRE", "1"),
+            quiet: is("DIPC_QUIET", "1"),
+            sockets,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_socket_is_tried_after_the_systems_and_dipc_socket_replaces_both() {
+        let both = Settings::read(|n| (n == "XDG_RUNTIME_DIR").then(|| "/run/user/7".into()));
+        let paths = [&b"/run/dipc/dipcd.sock"[..], b"/run/user/7/dipc/dipcd.sock"];
+        assert_eq!(both.sockets, paths);
+        let named = Settings::read(|n| (n != "DIPC_KEYS").then(|| "/x".into()));
+        assert_eq!(named.sockets, [b"/x"]);
+    }
+
+    #[test]
+    fn an_empty_environment_leaves_everything_local_but_the_flag() {
+        let settings = Settings::read(|_| None);
+        assert!(settings.flag_counts && !settings.require && !settings.quiet);
+        assert!(!settings.keys.contain(0x1234) && !settings.keys.contain(0));
+    }
+}

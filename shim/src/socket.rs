@@ -1,0 +1,322 @@
+//! The Unix socket: connect, send, receive, and how long a wait lasts.
+//!
+//! Nothing here allocates, locks or is a cancellation point.
+
+use core::mem::{MaybeUninit, size_of};
+
+use libc::{c_int, c_long, c_void, iovec};
+
+use crate::descriptor::Descriptor;
+use crate::sys::{self, checked};
+use crate::user_memory::UserBytes;
+
+/// The longest path of a Unix socket, in bytes without the final zero.
+pub(crate) const LONGEST_PATH: usize = 107;
+/// `SO_RCVTIMEO`: ten years, in seconds. Nobody waits so long; but a socket with
+/// a time-out is one on which `recv` ends with EINTR after any signal handler,
+/// `SA_RESTART` or not, and after SIGCONT: as `semop` does (signal(7)).
+const FOR_EVER: libc::time_t = 10 * 365 * 86_400;
+/// How many descriptors an answer may bring.
+pub(crate) const MAX_DESCRIPTORS: usize = 2;
+
+/// A connected stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Socket(pub(crate) c_int);
+
+/// Why bytes were not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SendError {
+    /// The caller's bytes cannot be read. When `partly`, the stream is cut in
+    /// the middle of a message and of no more use.
+    BadPointer {
+        /// A part of the message has gone.
+        partly: bool,
+    },
+    /// The other side is gone, and has got at most a part of the message.
+    Closed,
+}
+
+/// What came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Received {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// A signal's handler ran, or the process was stopped for a while.
+    Interrupted,
+    /// The place to receive into cannot be written.
+    BadPointer,
+    /// The other side is gone.
+    Closed,
+}
+
+impl Socket {
+    /// Connects to `path` and returns the kept socket, or the `errno`.
+    pub(crate) fn connect(path: &[u8]) -> sys::Result<Descriptor> {
+        // SAFETY: any bytes are a sockaddr_un.
+        let mut address: libc::sockaddr_un = unsafe { core::mem::zeroed() };
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        if path.len() > LONGEST_PATH {
+            return Err(libc::ENAMETOOLONG);
+        }
+        for (to, from) in address.sun_path.iter_mut().zip(path) {
+            *to = *from as libc::c_char;
+        }
+        // SAFETY: no memory is passed.
+        let fd = checked(
+            unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) }
+                .into(),
+        )?;
+        let kept = Descriptor::keep(fd as c_int)?;
+        let socket = Socket(kept.get().ok_or(libc::EBADF)?);
+        socket
+            .connect_to(&address)
+            .and_then(|()| socket.never_restart())
+            .inspect_err(|_| {
+                kept.close();
+            })?;
+        Ok(kept)
+    }
+
+    fn connect_to(self, address: &libc::sockaddr_un) -> sys::Result<()> {
+        loop {
+            // SAFETY: the kernel reads the address, which lives through the call.
+            let result = checked(unsafe {
+                libc::syscall(
+                    libc::SYS_connect,
+                    self.0,
+                    core::ptr::from_ref(address),
+                    size_of::<libc::sockaddr_un>(),
+                )
+            });
+            match result {
+                Err(libc::EINTR) => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    fn never_restart(self) -> sys::Result<()> {
+        let timeout = libc::timeval {
+            tv_sec: FOR_EVER,
+            tv_usec: 0,
+        };
+        // SAFETY: the kernel reads the timeval, which lives through the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.0,
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const timeout).cast(),
+                size_of::<libc::timeval>() as libc::socklen_t,
+            )
+        };
+        checked(result.into()).map(drop)
+    }
+
+    /// Sends `header` and, right behind it, the caller's bytes; the kernel takes
+    /// both from where they lie. `descriptor` goes with the first byte.
+    pub(crate) fn send(
+        self,
+        header: &[u8],
+        payload: UserBytes,
+        descriptor: Option<c_int>,
+    ) -> Result<(), SendError> {
+        let mut parts = [vector(header), user_vector(payload)];
+        let whole = header.len() + payload.len;
+        let mut control = Control::default();
+        let mut sent = 0;
+        while sent < whole {
+            // SAFETY: any bytes are a msghdr.
+            let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+            message.msg_iov = parts.as_mut_ptr();
+            message.msg_iovlen = parts.len();
+            if let (Some(fd), 0) = (descriptor, sent) {
+                control.put(&mut message, fd);
+            }
+            // SAFETY: header and control are ours and live through the call; the
+            // caller's bytes are checked by the kernel.
+            let result = checked(unsafe {
+                libc::syscall(
+                    libc::SYS_sendmsg,
+                    self.0,
+                    &raw const message,
+                    libc::MSG_NOSIGNAL,
+                )
+            });
+            match result {
+                Ok(count) => {
+                    sent += count;
+                    advance(&mut parts, count);
+                }
+                Err(libc::EINTR) => {}
+                Err(libc::EFAULT) => return Err(SendError::BadPointer { partly: sent > 0 }),
+                Err(_) => return Err(SendError::Closed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives at most `room.len` bytes, waiting for the first.
+    pub(crate) fn receive(self, room: UserBytes) -> Received {
+        // SAFETY: the kernel checks the address; what it writes there is a buffer
+        // of ours or the caller's own, of that length.
+        let result = checked(unsafe {
+            let (null, zero) = (core::ptr::null::<c_void>(), 0 as c_long);
+            libc::syscall(
+                libc::SYS_recvfrom,
+                self.0,
+                room.start,
+                room.len,
+                zero,
+                null,
+                null,
+            )
+        });
+        received(result)
+    }
+
+    /// The same into `room`, with descriptors, which go to `descriptors`.
+    pub(crate) fn receive_with(
+        self,
+        room: &mut [u8],
+        descriptors: &mut [Option<c_int>; MAX_DESCRIPTORS],
+    ) -> Received {
+        let mut control = Control::default();
+        let mut part = vector(room);
+        // SAFETY: any bytes are a msghdr.
+        let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        control.offer(&mut message);
+        // SAFETY: all buffers are ours and live through the call.
+        let result = checked(unsafe {
+            libc::syscall(
+                libc::SYS_recvmsg,
+                self.0,
+                &raw mut message,
+                libc::MSG_CMSG_CLOEXEC,
+            )
+        });
+        if result.is_ok() {
+            control.take(&message, descriptors);
+        }
+        received(result)
+    }
+
+    /// Waits until there is something to receive. Ends with `Interrupted` after
+    /// a handler, but not after SIGCONT: as `msgrcv` does (signal(7)).
+    pub(crate) fn wait(self) -> Result<(), Received> {
+        let mut poll = libc::pollfd {
+            fd: self.0,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let null = core::ptr::null::<c_void>();
+        // SAFETY: one pollfd, which lives through the call; no time-out, no mask.
+        match checked(unsafe {
+            libc::syscall(libc::SYS_ppoll, &raw mut poll, 1usize, null, null, 0usize)
+        }) {
+            Ok(_) => Ok(()),
+            Err(libc::EINTR) => Err(Received::Interrupted),
+            Err(_) => Err(Received::Closed),
+        }
+    }
+
+    /// Ends the connection for everybody who holds a copy of it.
+    pub(crate) fn shut_down(self) {
+        // SAFETY: no memory is passed.
+        unsafe { libc::shutdown(self.0, libc::SHUT_RDWR) };
+    }
+}
+
+fn received(result: sys::Result<usize>) -> Received {
+    match result {
+        Ok(0) => Received::Closed,
+        Ok(count) => Received::Bytes(count),
+        Err(libc::EINTR | libc::EAGAIN) => Received::Interrupted,
+        Err(libc::EFAULT) => Received::BadPointer,
+        Err(_) => Received::Closed,
+    }
+}
+
+fn vector(bytes: &[u8]) -> iovec {
+    iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+fn user_vector(bytes: UserBytes) -> iovec {
+    iovec {
+        iov_base: bytes.start.cast_mut(),
+        iov_len: bytes.len,
+    }
+}
+
+/// Takes the first `count` bytes off `parts`.
+fn advance(parts: &mut [iovec], mut count: usize) {
+    for part in parts {
+        let step = count.min(part.iov_len);
+        part.iov_base = part.iov_base.wrapping_byte_add(step);
+        part.iov_len -= step;
+        count -= step;
+    }
+}
+
+/// Room for the control message that carries descriptors.
+#[repr(align(8))]
+struct Control {
+    bytes: [MaybeUninit<u8>; 64],
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Control {
+            bytes: [MaybeUninit::zeroed(); 64],
+        }
+    }
+}
+
+impl Control {
+    fn offer(&mut self, message: &mut libc::msghdr) {
+        message.msg_control = self.bytes.as_mut_ptr().cast();
+        message.msg_controllen = self.bytes.len();
+    }
+
+    fn put(&mut self, message: &mut libc::msghdr, fd: c_int) {
+        self.offer(message);
+        // SAFETY: 64 aligned bytes hold a header and one descriptor, so
+        // CMSG_FIRSTHDR is not null and CMSG_DATA lies within.
+        unsafe {
+            message.msg_controllen = libc::CMSG_SPACE(size_of::<c_int>() as u32) as usize;
+            let header = libc::CMSG_FIRSTHDR(message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as u32) as usize;
+            libc::CMSG_DATA(header).cast::<c_int>().write_unaligned(fd);
+        }
+    }
+
+    /// Hands out the descriptors that came; closes those that there is no place for.
+    fn take(&self, message: &libc::msghdr, to: &mut [Option<c_int>; MAX_DESCRIPTORS]) {
+        // SAFETY: the kernel wrote the control messages into `self.bytes`, and the
+        // CMSG functions stay within msg_controllen.
+        unsafe {
+            let mut header = libc::CMSG_FIRSTHDR(message);
+            while let Some(control) = header.as_ref() {
+                if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                    let bytes = control.cmsg_len - libc::CMSG_LEN(0) as usize;
+                    let data = libc::CMSG_DATA(header).cast::<c_int>();
+                    for i in 0..bytes / size_of::<c_int>() {
+                        let fd = data.add(i).read_unaligned();
+                        match to.iter_mut().find(|place| place.is_none()) {
+                            Some(place) => *place = Some(fd),
+                            None => sys::close(fd),
+                        }
+                    }
+                }
+                header = libc::CMSG_NXTHDR(message, header);
+            }
+        }
+    }
+}

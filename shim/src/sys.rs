@@ -1,0 +1,93 @@
+//! System calls, made without libc's wrappers where those are cancellation
+//! points: a cancelled thread would be unwound through Rust frames, which must
+//! not happen. It also keeps other preloaded libraries out of our socket.
+
+use core::ffi::c_void;
+
+use libc::{c_int, c_long};
+
+/// A system call's result, or its `errno`.
+pub(crate) type Result<T> = core::result::Result<T, c_int>;
+
+/// The calling thread's `errno`.
+pub(crate) fn errno() -> c_int {
+    // SAFETY: the pointer is to this thread's errno, always valid.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets it.
+pub(crate) fn set_errno(errno: c_int) {
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno }
+}
+
+/// -1 and errno to a result.
+pub(crate) fn checked(result: c_long) -> Result<usize> {
+    if result < 0 {
+        Err(errno())
+    } else {
+        Ok(result as usize)
+    }
+}
+
+/// `write`, whose failure nobody can be told.
+pub(crate) fn write(fd: c_int, bytes: &[u8]) {
+    // SAFETY: the kernel reads `bytes`, which lives through the call.
+    unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) };
+}
+
+/// `close`. The number is free afterwards, whatever the result.
+pub(crate) fn close(fd: c_int) {
+    // SAFETY: callers close descriptors of their own only (see `Descriptor`).
+    unsafe { libc::syscall(libc::SYS_close, fd) };
+}
+
+/// The process's own id as the kernel says it now.
+pub(crate) fn getpid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_getpid) as i32 }
+}
+
+/// The page size.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: sysconf of a constant; async-signal-safe in glibc for this one.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+/// `mmap`
+///
+/// # Safety
+/// With `MAP_FIXED`, nothing else may use what lies in the range.
+pub(crate) unsafe fn map(
+    addr: usize,
+    len: usize,
+    prot: c_int,
+    flags: c_int,
+    fd: c_int,
+) -> Result<usize> {
+    // SAFETY: the caller answers for MAP_FIXED; without it no memory in use is touched.
+    let at = unsafe { libc::mmap(addr as *mut c_void, len, prot, flags, fd, 0) };
+    if at == libc::MAP_FAILED {
+        Err(errno())
+    } else {
+        Ok(at as usize)
+    }
+}
+
+/// `munmap`
+///
+/// # Safety
+/// Nothing may use what lies in the range.
+pub(crate) unsafe fn unmap(addr: usize, len: usize) {
+    // SAFETY: the caller's.
+    unsafe { libc::munmap(addr as *mut c_void, len) };
+}
+
+/// `mprotect`
+///
+/// # Safety
+/// The range is a mapping of ours.
+pub(crate) unsafe fn protect(addr: usize, len: usize, prot: c_int) -> Result<()> {
+    // SAFETY: the caller's.
+    checked(unsafe { libc::mprotect(addr as *mut c_void, len, prot) }.into()).map(drop)
+}
