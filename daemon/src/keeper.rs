@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use dipc_wire::ObjectId;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
@@ -36,10 +36,7 @@ use crate::memory::{backing, poison};
 pub const ARGUMENT: &str = "--keeper";
 /// How often a keeper without a daemon looks whether its programs have ended;
 /// no event tells the end of an address space.
-const LOOK: PollTimeout = match PollTimeout::try_from(1000u16) {
-    Ok(timeout) => timeout,
-    Err(_) => PollTimeout::NONE,
-};
+const LOOK_MILLIS: u16 = 1000;
 
 /// What the daemon tells its keeper.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -53,7 +50,11 @@ enum Note {
     /// It is no longer used.
     EndSpace { space: SpaceId },
     /// What lies where.
-    Map { space: SpaceId, start: u64, len: u64 },
+    Map {
+        space: SpaceId,
+        start: u64,
+        len: u64,
+    },
     /// It lies there no more.
     Unmap { space: SpaceId, start: u64 },
 }
@@ -87,7 +88,10 @@ impl Keeper {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Keeper { notes: ours, pid: child.id() })
+        Ok(Keeper {
+            notes: ours,
+            pid: child.id(),
+        })
     }
 
     fn tell(&self, note: Note, descriptor: Option<BorrowedFd<'_>>) {
@@ -97,7 +101,9 @@ impl Keeper {
             Err(error) => return tracing::error!(%error, "a note that cannot be written"),
         };
         let descriptors = descriptor.map(|fd| [fd.as_raw_fd()]);
-        let rights = descriptors.as_ref().map(|fds| [ControlMessage::ScmRights(fds)]);
+        let rights = descriptors
+            .as_ref()
+            .map(|fds| [ControlMessage::ScmRights(fds)]);
         let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
         let flags = MsgFlags::MSG_NOSIGNAL;
         let sent = sendmsg::<()>(
@@ -119,13 +125,23 @@ impl Keeper {
 
     /// Holds a segment's memory from now on.
     pub fn memory(&self, segment: ObjectId, view: View, len: u64, memfd: BorrowedFd<'_>) {
-        let note = Note::Memory { segment: segment.raw(), view: view_number(view), len };
+        let note = Note::Memory {
+            segment: segment.raw(),
+            view: view_number(view),
+            len,
+        };
         self.tell(note, Some(memfd));
     }
 
     /// Lets it go.
     pub fn end_memory(&self, segment: ObjectId, view: View) {
-        self.tell(Note::EndMemory { segment: segment.raw(), view: view_number(view) }, None);
+        self.tell(
+            Note::EndMemory {
+                segment: segment.raw(),
+                view: view_number(view),
+            },
+            None,
+        );
     }
 
     /// Holds an address space from now on.
@@ -140,7 +156,14 @@ impl Keeper {
 
     /// Something of ours lies there.
     pub fn map(&self, space: SpaceId, range: Range) {
-        self.tell(Note::Map { space, start: range.start, len: range.len }, None);
+        self.tell(
+            Note::Map {
+                space,
+                start: range.start,
+                len: range.len,
+            },
+            None,
+        );
     }
 
     /// It lies there no more.
@@ -162,7 +185,12 @@ pub fn run() -> std::io::Result<()> {
     // The daemon's end must not be ours: not by the terminal, not by a signal to
     // the group.
     let _ = nix::unistd::setsid();
-    for which in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
+    for which in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGPIPE,
+    ] {
         ignore(which)?;
     }
     nix::sys::prctl::set_name(c"dipc-keeper")?;
@@ -188,11 +216,11 @@ impl Held {
         let mut control = nix::cmsg_space!([std::os::fd::RawFd; 1]);
         let mut slices = [IoSliceMut::new(&mut bytes)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message =
-            match recvmsg::<()>(notes.as_raw_fd(), &mut slices, Some(&mut control), flags) {
-                Err(nix::errno::Errno::EINTR) => return Ok(true),
-                other => other?,
-            };
+        let message = match recvmsg::<()>(notes.as_raw_fd(), &mut slices, Some(&mut control), flags)
+        {
+            Err(nix::errno::Errno::EINTR) => return Ok(true),
+            other => other?,
+        };
         let mut descriptor = None;
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(fds) = control {
@@ -217,7 +245,8 @@ impl Held {
             }
             (Note::EndMemory { segment, view }, _) => drop(self.memories.remove(&(segment, view))),
             (Note::Space { space }, Some(uffd)) => {
-                self.spaces.insert(space, (Uffd::inherited(uffd), Vec::new()));
+                self.spaces
+                    .insert(space, (Uffd::inherited(uffd), Vec::new()));
             }
             (Note::EndSpace { space }, _) => drop(self.spaces.remove(&space)),
             (Note::Map { space, start, len }, _) => {
@@ -251,7 +280,9 @@ impl Held {
     /// Poisons all that a space maps, and the spaces of children that were
     /// forked meanwhile.
     fn poison(&mut self, id: SpaceId) {
-        let Some((uffd, ranges)) = self.spaces.get(&id) else { return };
+        let Some((uffd, ranges)) = self.spaces.get(&id) else {
+            return;
+        };
         for range in ranges {
             loop {
                 match poison(uffd, *range) {
@@ -290,9 +321,11 @@ impl Held {
             .map(|id| PollFd::new(self.spaces[id].0.as_fd(), PollFlags::POLLIN))
             .collect();
         // Interrupted or not, each space is looked at.
-        let _ = poll(&mut fds, LOOK);
+        let _ = poll(&mut fds, LOOK_MILLIS);
         for id in ids {
-            let Some((uffd, ranges)) = self.spaces.get(&id) else { continue };
+            let Some((uffd, ranges)) = self.spaces.get(&id) else {
+                continue;
+            };
             let ranges = ranges.clone();
             let mut children = Vec::new();
             // A fault here is a thread that was about to wait when the page was
@@ -303,7 +336,10 @@ impl Held {
                 other => children.extend(child(other)),
             });
             let gone = ranges.first().is_none_or(|first| {
-                let page = Range { start: first.start, len: backing::PAGE };
+                let page = Range {
+                    start: first.start,
+                    len: backing::PAGE,
+                };
                 matches!(uffd.poison(page), Err(Error::Gone | Error::Unmapped))
             });
             if gone {

@@ -10,7 +10,12 @@ pub(crate) fn has_object(kind: Kind, id: i32) -> bool {
     // SAFETY: IPC_STAT into a null pointer writes nothing; the kernel answers EFAULT.
     let result = unsafe {
         match kind {
-            Kind::Sem => libc::semctl(id, 0, libc::IPC_STAT, std::ptr::null_mut::<libc::semid_ds>()),
+            Kind::Sem => libc::semctl(
+                id,
+                0,
+                libc::IPC_STAT,
+                std::ptr::null_mut::<libc::semid_ds>(),
+            ),
             Kind::Msg => libc::msgctl(id, libc::IPC_STAT, std::ptr::null_mut()),
             Kind::Shm => libc::shmctl(id, libc::IPC_STAT, std::ptr::null_mut()),
         }

@@ -312,14 +312,15 @@ impl Naming {
     }
 
     fn settled(&mut self, node: NodeId, out: &mut dyn Output) -> Effect {
-        let Some(owned) = self.members.get_mut(node).and_then(|m| m.settling.take()) else {
-            return Done; // a newcomer, which owns nothing and knows nobody
-        };
-        let members = &self.members;
-        self.keys.settle(node, &owned, &mut |to, message| {
-            members.send(out, to, message)
-        });
-        self.members.settle(out, node);
+        // A newcomer owns nothing and knows nobody.
+        if let Some(owned) = self.members.get_mut(node).and_then(|m| m.settling.take()) {
+            let members = &self.members;
+            self.keys.settle(node, &owned, &mut |to, message| {
+                members.send(out, to, message)
+            });
+            self.members.settle(out, node);
+        }
+        self.members.send(out, node, ToNode::Complete);
         Done
     }
 

@@ -107,7 +107,9 @@ pub enum Call {
         /// Without looking at read permission.
         any: bool,
     },
-    /// `IPC_SET`. Answered by [`Reply::Done`].
+    /// `IPC_SET`. Answered by [`Reply::Done`]. Payload: none from a program;
+    /// between nodes the new owner's and group's names, `owner NUL group`, which
+    /// count instead of the numbers.
     Set {
         /// What `id` is taken for.
         kind: Kind,
@@ -159,6 +161,35 @@ pub enum Call {
         /// How many more attachments there are.
         count: u32,
     },
+}
+
+impl Call {
+    /// The object it is about; none for a look-up by key.
+    pub const fn object(&self) -> Option<ObjectId> {
+        match *self {
+            Call::Get { .. } => None,
+            Call::SemOp { id, .. }
+            | Call::Sem { id, .. }
+            | Call::MsgSnd { id, .. }
+            | Call::MsgRcv { id, .. }
+            | Call::Stat { id, .. }
+            | Call::Set { id, .. }
+            | Call::Remove { id, .. }
+            | Call::Lock { id, .. }
+            | Call::Attach { id, .. }
+            | Call::Detach { id, .. }
+            | Call::Inherit { id, .. } => Some(id),
+        }
+    }
+
+    /// Whether only a daemon may make it: it accounts for attachments, which a
+    /// program's daemon counts itself.
+    pub const fn is_between_nodes(&self) -> bool {
+        matches!(
+            self,
+            Call::Attach { .. } | Call::Detach { .. } | Call::Inherit { .. }
+        )
+    }
 }
 
 /// `semctl`'s commands that read or write values.

@@ -142,7 +142,12 @@ impl FrameBuffer {
     /// A buffer that refuses payloads of more than `max_payload` bytes: for
     /// protocols without payload, and for senders who are not yet known.
     pub fn limited(max_payload: usize) -> Self {
-        FrameBuffer { bytes: Vec::new(), max_payload, start: 0, end: 0 }
+        FrameBuffer {
+            bytes: Vec::new(),
+            max_payload,
+            start: 0,
+            end: 0,
+        }
     }
 
     /// Room to read into; never empty.
@@ -297,7 +302,10 @@ mod tests {
         feed(&mut buffer, &frame(7, b"abc"));
         assert_eq!(buffer.next_frame().unwrap().unwrap().payload, b"abc");
         feed(&mut buffer, &frame(7, b"abcd")[..PREFIX]);
-        assert_eq!(buffer.next_frame().unwrap_err(), FrameError::PayloadTooLong(4));
+        assert_eq!(
+            buffer.next_frame().unwrap_err(),
+            FrameError::PayloadTooLong(4)
+        );
     }
 
     #[test]

@@ -198,4 +198,6 @@ pub enum ToNode<'a> {
     Fenced,
     /// I live.
     Ping,
+    /// The answer to [`ToReferee::Settled`]: every present member has been told.
+    Complete,
 }

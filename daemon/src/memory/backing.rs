@@ -79,7 +79,10 @@ impl Backing {
 
     fn check(&self, offset: u64, len: usize) -> usize {
         let offset = offset as usize;
-        assert!(offset <= self.len && len <= self.len - offset, "outside the segment");
+        assert!(
+            offset <= self.len && len <= self.len - offset,
+            "outside the segment"
+        );
         offset
     }
 

@@ -14,7 +14,7 @@ pub mod segment;
 pub mod spaces;
 pub mod uffd;
 
+pub use backing::{Backing, PAGE, whole_pages};
 pub(crate) use segment::poison;
 pub use segment::{Passing, SegmentMemory, access_of};
-pub use backing::{Backing, PAGE, whole_pages};
 pub use spaces::{Mapping, Space, SpaceId, Spaces};

@@ -53,7 +53,11 @@ struct PrivateView {
 /// What a fault asks of the protocol. A process with a private view writes, if
 /// it finds a way to, what only itself can see.
 pub fn access_of(fault: &Fault) -> Access {
-    if fault.write && fault.mapping.view == View::Shared { Access::Write } else { Access::Read }
+    if fault.write && fault.mapping.view == View::Shared {
+        Access::Write
+    } else {
+        Access::Read
+    }
 }
 
 impl SegmentMemory {
@@ -72,7 +76,7 @@ impl SegmentMemory {
     }
 
     /// How many bytes to map.
-    pub fn len(&self) -> u64 {
+    pub fn mapped_len(&self) -> u64 {
         self.len
     }
 
@@ -88,12 +92,17 @@ impl SegmentMemory {
 
     fn range(&self, mapping: &Mapping, granule: u64) -> Range {
         let (offset, len) = self.span(granule);
-        Range { start: mapping.range.start + offset, len }
+        Range {
+            start: mapping.range.start + offset,
+            len,
+        }
     }
 
-    /// How many bytes this granule has; the last one may be shorter.
-    pub fn granule_len(&self, granule: u64) -> usize {
-        self.span(granule).1 as usize
+    /// How many bytes this granule has; the last one may be shorter. `None`
+    /// beyond the segment's end.
+    pub fn granule_len_checked(&self, granule: u64) -> Option<usize> {
+        let start = granule.checked_mul(self.granule)?;
+        (start < self.len).then(|| self.span(granule).1 as usize)
     }
 
     /// The memory that all share who may write.
@@ -137,7 +146,10 @@ impl SegmentMemory {
 
     /// A thread waits from now on, until a later call lets it go on.
     pub fn wait(&mut self, fault: Fault) {
-        let list = self.waiting.entry(fault.offset() / self.granule).or_default();
+        let list = self
+            .waiting
+            .entry(fault.offset() / self.granule)
+            .or_default();
         // A signal handler makes a thread fault again on the same page.
         let same = |f: &Fault| f.mapping.space.id == fault.mapping.space.id && f.addr == fault.addr;
         match list.iter_mut().find(|f| same(f)) {
@@ -176,7 +188,10 @@ impl SegmentMemory {
     /// No process may write the granule any more.
     pub fn protect(&mut self, granule: u64, spaces: &Spaces, passing: &dyn Passing) {
         self.each(spaces, passing, |mapping| match mapping.view {
-            View::Shared => mapping.space.uffd.protect(self.range(mapping, granule), true),
+            View::Shared => mapping
+                .space
+                .uffd
+                .protect(self.range(mapping, granule), true),
             View::Private(_) => Ok(()),
         });
     }
@@ -232,7 +247,7 @@ impl SegmentMemory {
         let bytes = match bytes {
             Some(bytes) => bytes,
             None => {
-                zeros = vec![0; self.granule_len(granule)];
+                zeros = vec![0; self.span(granule).1 as usize];
                 &zeros
             }
         };
@@ -242,7 +257,14 @@ impl SegmentMemory {
             list.iter().find(fits).cloned()
         });
         let placed = first.is_some_and(|fault| {
-            self.place(&fault, granule, bytes, access == Access::Read, spaces, passing)
+            self.place(
+                &fault,
+                granule,
+                bytes,
+                access == Access::Read,
+                spaces,
+                passing,
+            )
         });
         if !placed {
             let (offset, _) = self.span(granule);
@@ -274,23 +296,21 @@ impl SegmentMemory {
 
     /// The granule is here, and may be used as far as `access` goes: who waits
     /// for no more than that goes on.
-    pub fn permit(
-        &mut self,
-        granule: u64,
-        access: Access,
-        spaces: &Spaces,
-        passing: &dyn Passing,
-    ) {
-        let Some(list) = self.waiting.remove(&granule) else { return };
-        let (served, kept): (Vec<_>, Vec<_>) =
-            list.into_iter().partition(|fault| access_of(fault) <= access);
+    pub fn permit(&mut self, granule: u64, access: Access, spaces: &Spaces, passing: &dyn Passing) {
+        let Some(list) = self.waiting.remove(&granule) else {
+            return;
+        };
+        let (served, kept): (Vec<_>, Vec<_>) = list
+            .into_iter()
+            .partition(|fault| access_of(fault) <= access);
         if !kept.is_empty() {
             self.waiting.insert(granule, kept);
         }
         // Private copies first: they protect the shared memory again, and what
         // follows must find it as it stays.
-        let (private, shared): (Vec<_>, Vec<_>) =
-            served.into_iter().partition(|fault| fault.mapping.view != View::Shared);
+        let (private, shared): (Vec<_>, Vec<_>) = served
+            .into_iter()
+            .partition(|fault| fault.mapping.view != View::Shared);
         for fault in private.iter().chain(&shared) {
             while let Err(Error::Changing) = self.resolve(fault, granule, access, spaces, passing) {
                 passing.pass(spaces.read(&fault.mapping.space));
@@ -318,10 +338,17 @@ impl SegmentMemory {
             if write && fault.protected {
                 return uffd.protect(range, false);
             }
-            let copied = self.private.values().any(|view| view.present.contains(&granule));
+            let copied = self
+                .private
+                .values()
+                .any(|view| view.present.contains(&granule));
             return proceed(fault, range, access == Access::Read || copied);
         };
-        if self.private.get(&view).is_some_and(|view| view.present.contains(&granule)) {
+        if self
+            .private
+            .get(&view)
+            .is_some_and(|view| view.present.contains(&granule))
+        {
             return proceed(fault, range, false);
         }
         if access == Access::Write {
@@ -342,6 +369,28 @@ impl SegmentMemory {
         self.each(spaces, passing, |mapping| {
             poison(&mapping.space.uffd, self.range(mapping, granule))
         });
+    }
+}
+
+impl SegmentMemory {
+    /// The whole segment is lost: nothing of it stays here, and who waits for
+    /// any of it gets SIGBUS. Who touches it later is a fault, and gets it then.
+    pub fn poison_all(&mut self, spaces: &Spaces, passing: &dyn Passing) {
+        let all = self
+            .shared
+            .iter()
+            .chain(self.private.values().map(|view| &view.memory));
+        for memory in all {
+            if let Err(error) = memory.punch(0, self.len) {
+                tracing::error!(segment = %self.id, %error, "pages cannot be taken away");
+            }
+        }
+        for view in self.private.values_mut() {
+            view.present.clear();
+        }
+        for granule in self.waiting.keys().copied().collect::<Vec<_>>() {
+            self.poison(granule, spaces, passing);
+        }
     }
 }
 

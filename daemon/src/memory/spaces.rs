@@ -57,7 +57,10 @@ impl Space {
     ///
     /// The probe write-protects one page: at worst that costs one more fault.
     fn still_maps(&self, mapping: &Mapping) -> Result<bool, Error> {
-        let page = Range { start: mapping.range.start, len: super::PAGE };
+        let page = Range {
+            start: mapping.range.start,
+            len: super::PAGE,
+        };
         match self.uffd.protect(page, true) {
             Err(Error::Gone | Error::Unmapped) => Ok(false),
             Err(Error::Changing) => Err(Error::Changing),
@@ -68,7 +71,10 @@ impl Space {
     /// Whether the process of this space ended or executed another program.
     fn is_gone(&self) -> bool {
         // Any page will do: the kernel looks for the address space first.
-        let page = Range { start: super::PAGE * 16, len: super::PAGE };
+        let page = Range {
+            start: super::PAGE * 16,
+            len: super::PAGE,
+        };
         matches!(self.uffd.protect(page, true), Err(Error::Gone))
     }
 }
@@ -155,14 +161,23 @@ impl Inner {
             pid: AtomicU32::new(pid.unwrap_or(0)),
             ended: EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC)?,
         });
-        self.spaces.insert(space.id, Entry { space: space.clone(), mappings: Vec::new() });
+        self.spaces.insert(
+            space.id,
+            Entry {
+                space: space.clone(),
+                mappings: Vec::new(),
+            },
+        );
         Ok(space)
     }
 
     fn map(&mut self, mapping: Mapping) {
         if let Some(entry) = self.spaces.get_mut(&mapping.space.id) {
             entry.mappings.push(mapping.clone());
-            self.segments.entry(mapping.segment).or_default().push(mapping);
+            self.segments
+                .entry(mapping.segment)
+                .or_default()
+                .push(mapping);
         }
     }
 
@@ -180,10 +195,16 @@ impl Inner {
 
     fn child(&mut self, parent: SpaceId, uffd: Uffd) -> nix::Result<Arc<Space>> {
         let child = self.add(uffd, None)?;
-        let inherited: Vec<Mapping> =
-            self.spaces.get(&parent).map(|entry| entry.mappings.clone()).unwrap_or_default();
+        let inherited: Vec<Mapping> = self
+            .spaces
+            .get(&parent)
+            .map(|entry| entry.mappings.clone())
+            .unwrap_or_default();
         for mapping in inherited {
-            self.map(Mapping { space: child.clone(), ..mapping });
+            self.map(Mapping {
+                space: child.clone(),
+                ..mapping
+            });
         }
         Ok(child)
     }
@@ -202,7 +223,13 @@ impl Spaces {
 
     /// Runs `visit` over all mappings of a segment, while none can appear.
     pub fn visit<R>(&self, segment: ObjectId, visit: impl FnOnce(&[Mapping]) -> R) -> R {
-        visit(self.inner.read().segments.get(&segment).map_or(&[], Vec::as_slice))
+        visit(
+            self.inner
+                .read()
+                .segments
+                .get(&segment)
+                .map_or(&[], Vec::as_slice),
+        )
     }
 
     /// Reads what has happened in a space, and enters its children.
@@ -215,7 +242,11 @@ impl Spaces {
         }
         for event in raw {
             match event {
-                Event::Fault { addr, write, protected } => {
+                Event::Fault {
+                    addr,
+                    write,
+                    protected,
+                } => {
                     let inside = |m: &&Mapping| addr.wrapping_sub(m.range.start) < m.range.len;
                     let mapping = inner
                         .spaces
@@ -223,10 +254,18 @@ impl Spaces {
                         .and_then(|entry| entry.mappings.iter().find(inside))
                         .cloned();
                     match mapping {
-                        Some(mapping) => news.faults.push(Fault { mapping, addr, write, protected }),
+                        Some(mapping) => news.faults.push(Fault {
+                            mapping,
+                            addr,
+                            write,
+                            protected,
+                        }),
                         // Detached in this moment: the access shall be tried
                         // again and find nothing.
-                        None => space.uffd.wake(Range { start: addr, len: super::PAGE }),
+                        None => space.uffd.wake(Range {
+                            start: addr,
+                            len: super::PAGE,
+                        }),
                     }
                 }
                 Event::Fork(fd) => match inner.child(space.id, Uffd::inherited(fd)) {
@@ -250,7 +289,9 @@ impl Spaces {
         let mut found = None;
         for entry in inner.spaces.values().filter(|entry| of(&entry.space)) {
             let at = |m: &&Mapping| m.range.start == addr;
-            let Some(mapping) = entry.mappings.iter().find(at) else { continue };
+            let Some(mapping) = entry.mappings.iter().find(at) else {
+                continue;
+            };
             match entry.space.still_maps(mapping) {
                 Ok(true) => {}
                 Ok(false) => found = Some(mapping.clone()),
@@ -280,7 +321,10 @@ impl Spaces {
             if let Some(entry) = inner.spaces.remove(&id) {
                 // Cannot overflow: one write to a fresh counter.
                 let _ = entry.space.ended.write(1);
-                entry.mappings.iter().for_each(|mapping| inner.forget(mapping));
+                entry
+                    .mappings
+                    .iter()
+                    .for_each(|mapping| inner.forget(mapping));
                 dropped.extend(entry.mappings);
             }
         }
@@ -290,25 +334,39 @@ impl Spaces {
     /// What a space maps.
     pub fn mappings(&self, space: SpaceId) -> Vec<Mapping> {
         let inner = self.inner.read();
-        inner.spaces.get(&space).map(|entry| entry.mappings.clone()).unwrap_or_default()
+        inner
+            .spaces
+            .get(&space)
+            .map(|entry| entry.mappings.clone())
+            .unwrap_or_default()
     }
 
     /// The space in which a process registered its mappings last.
     pub fn of_process(&self, pid: u32) -> Option<Arc<Space>> {
         let inner = self.inner.read();
-        let of = inner.spaces.values().filter(|entry| entry.space.pid() == Some(pid));
-        of.map(|entry| &entry.space).max_by_key(|space| space.id).cloned()
+        let of = inner
+            .spaces
+            .values()
+            .filter(|entry| entry.space.pid() == Some(pid));
+        of.map(|entry| &entry.space)
+            .max_by_key(|space| space.id)
+            .cloned()
     }
 
     /// Whether any process of this node maps the segment through this view.
     pub fn is_mapped(&self, segment: ObjectId, view: Option<View>) -> bool {
-        self.visit(segment, |all| all.iter().any(|m| view.is_none_or(|view| m.view == view)))
+        self.visit(segment, |all| {
+            all.iter().any(|m| view.is_none_or(|view| m.view == view))
+        })
     }
 
     /// How many attachments a process is known to have.
     pub fn attachments(&self, pid: u32) -> usize {
         let inner = self.inner.read();
-        let of = inner.spaces.values().filter(|entry| entry.space.pid() == Some(pid));
+        let of = inner
+            .spaces
+            .values()
+            .filter(|entry| entry.space.pid() == Some(pid));
         of.map(|entry| entry.mappings.len()).sum()
     }
 }

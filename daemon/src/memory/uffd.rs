@@ -12,8 +12,10 @@ use linux_raw_sys::general as sys;
 use linux_raw_sys::ioctl as request;
 
 /// `UFFDIO_POISON`, Linux 6.6: `_IOWR(0xAA, 8, struct uffdio_poison)`.
-const UFFDIO_POISON: u32 =
-    3 << 30 | (size_of::<sys::uffdio_poison>() as u32) << 16 | sys::UFFDIO << 8 | sys::_UFFDIO_POISON;
+const UFFDIO_POISON: u32 = 3 << 30
+    | (size_of::<sys::uffdio_poison>() as u32) << 16
+    | sys::UFFDIO << 8
+    | sys::_UFFDIO_POISON;
 /// `UFFDIO_WRITEPROTECT_MODE_WP`
 const PROTECT: u64 = 1;
 /// `UFFDIO_CONTINUE_MODE_WP`, Linux 6.4.
@@ -42,7 +44,10 @@ pub struct Range {
 
 impl Range {
     fn raw(self) -> sys::uffdio_range {
-        sys::uffdio_range { start: self.start, len: self.len }
+        sys::uffdio_range {
+            start: self.start,
+            len: self.len,
+        }
     }
 }
 
@@ -103,15 +108,25 @@ impl Uffd {
     /// With `forks`, children are announced by events; that needs
     /// CAP_SYS_PTRACE of this daemon, so EPERM means: without.
     pub fn begin(fd: OwnedFd, forks: bool) -> io::Result<Self> {
-        let features = REQUIRED | if forks { u64::from(sys::UFFD_FEATURE_EVENT_FORK) } else { 0 };
-        let mut api = sys::uffdio_api { api: u64::from(sys::UFFD_API), features, ioctls: 0 };
+        let features = REQUIRED
+            | if forks {
+                u64::from(sys::UFFD_FEATURE_EVENT_FORK)
+            } else {
+                0
+            };
+        let mut api = sys::uffdio_api {
+            api: u64::from(sys::UFFD_API),
+            features,
+            ioctls: 0,
+        };
         let uffd = Uffd { fd };
         uffd.ioctl(request::UFFDIO_API, &mut api)?;
         // SAFETY: plain fcntl calls on a descriptor that we own.
         let flags = unsafe { libc::fcntl(uffd.fd.as_raw_fd(), libc::F_GETFL) };
         // A reader that polls needs O_NONBLOCK, whatever the process chose.
         // SAFETY: as above.
-        if unsafe { libc::fcntl(uffd.fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
+        if unsafe { libc::fcntl(uffd.fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0
+        {
             return Err(io::Error::last_os_error());
         }
         Ok(uffd)
@@ -127,9 +142,17 @@ impl Uffd {
         // the kernel writes within it. A descriptor that is no userfaultfd
         // answers ENOTTY or EINVAL.
         let result = unsafe {
-            libc::ioctl(self.fd.as_raw_fd(), request as libc::Ioctl, std::ptr::from_mut(argument))
+            libc::ioctl(
+                self.fd.as_raw_fd(),
+                request as libc::Ioctl,
+                std::ptr::from_mut(argument),
+            )
         };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 
     fn act<T>(&self, request: u32, argument: &mut T) -> Result<(), Error> {
@@ -144,14 +167,22 @@ impl Uffd {
             | sys::UFFDIO_REGISTER_MODE_WP;
         self.ioctl(
             request::UFFDIO_REGISTER,
-            &mut sys::uffdio_register { range: range.raw(), mode: u64::from(mode), ioctls: 0 },
+            &mut sys::uffdio_register {
+                range: range.raw(),
+                mode: u64::from(mode),
+                ioctls: 0,
+            },
         )
     }
 
     /// Fills absent pages at `start` and maps them in one step; other threads
     /// never see them half filled.
     pub fn copy(&self, start: u64, bytes: &[u8], protect: bool) -> Result<(), Error> {
-        let mode = if protect { u64::from(sys::UFFDIO_COPY_MODE_WP) } else { 0 };
+        let mode = if protect {
+            u64::from(sys::UFFDIO_COPY_MODE_WP)
+        } else {
+            0
+        };
         let mut done = 0;
         while done < bytes.len() {
             let mut argument = sys::uffdio_copy {
@@ -176,7 +207,11 @@ impl Uffd {
         let mode = if protect { CONTINUE_WP } else { 0 };
         self.act(
             request::UFFDIO_CONTINUE,
-            &mut sys::uffdio_continue { range: range.raw(), mode, mapped: 0 },
+            &mut sys::uffdio_continue {
+                range: range.raw(),
+                mode,
+                mapped: 0,
+            },
         )
     }
 
@@ -185,13 +220,23 @@ impl Uffd {
         let mode = if on { PROTECT } else { 0 };
         self.act(
             request::UFFDIO_WRITEPROTECT,
-            &mut sys::uffdio_writeprotect { range: range.raw(), mode },
+            &mut sys::uffdio_writeprotect {
+                range: range.raw(),
+                mode,
+            },
         )
     }
 
     /// Accesses to these absent pages raise SIGBUS.
     pub fn poison(&self, range: Range) -> Result<(), Error> {
-        self.act(UFFDIO_POISON, &mut sys::uffdio_poison { range: range.raw(), mode: 0, updated: 0 })
+        self.act(
+            UFFDIO_POISON,
+            &mut sys::uffdio_poison {
+                range: range.raw(),
+                mode: 0,
+                updated: 0,
+            },
+        )
     }
 
     /// Threads that wait in the range try their access again.
@@ -205,7 +250,11 @@ impl Uffd {
         let mut messages = [[0u8; MESSAGE]; BATCH];
         // SAFETY: the buffer is writable and as long as we say.
         let count = unsafe {
-            libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast(), MESSAGE * BATCH)
+            libc::read(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr().cast(),
+                MESSAGE * BATCH,
+            )
         };
         if count < 0 {
             let error = io::Error::last_os_error();
@@ -214,7 +263,10 @@ impl Uffd {
                 _ => Err(error),
             };
         }
-        messages[..count as usize / MESSAGE].iter().filter_map(decode).for_each(&mut each);
+        messages[..count as usize / MESSAGE]
+            .iter()
+            .filter_map(decode)
+            .for_each(&mut each);
         Ok(())
     }
 }
@@ -231,7 +283,11 @@ fn decode(bytes: &[u8; MESSAGE]) -> Option<Event> {
             let (flags, addr) = (word(8), word(16));
             let protected = flags & u64::from(sys::UFFD_PAGEFAULT_FLAG_WP) != 0;
             let write = protected || flags & u64::from(sys::UFFD_PAGEFAULT_FLAG_WRITE) != 0;
-            Some(Event::Fault { addr: addr & !0xfff, write, protected })
+            Some(Event::Fault {
+                addr: addr & !0xfff,
+                write,
+                protected,
+            })
         }
         sys::UFFD_EVENT_FORK => {
             let fd = word(8) as u32 as RawFd;

@@ -23,18 +23,11 @@ pub(crate) enum Asker {
         tag: u64,
     },
     /// A thread of this daemon, which waits.
-    Thread(Sender<OwnedReply>),
+    Thread(Sender<Reply<'static>>),
 }
 
-/// A reply that outlives the buffer it came in. Names are left out: whoever
-/// waits for it has no use for them.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnedReply {
-    pub(crate) reply: Reply<'static>,
-    pub(crate) payload: Vec<u8>,
-}
-
-/// The same without names.
+/// A reply that outlives the buffer it came in. Names are left out: who needs
+/// them has looked them up before.
 pub(crate) fn without_names(reply: &Reply<'_>) -> Reply<'static> {
     let perm = |perm: &Perm<'_>| Perm {
         key: perm.key,
@@ -54,10 +47,24 @@ pub(crate) fn without_names(reply: &Reply<'_>) -> Reply<'static> {
         Reply::Process(pid) => Reply::Process(*pid),
         Reply::Values => Reply::Values,
         Reply::Message { mtype } => Reply::Message { mtype: *mtype },
-        Reply::Sem(stat) => Reply::Sem(SemStat { perm: perm(&stat.perm), ..*stat }),
-        Reply::Msg(stat) => Reply::Msg(MsgStat { perm: perm(&stat.perm), ..*stat }),
-        Reply::Shm(stat) => Reply::Shm(ShmStat { perm: perm(&stat.perm), ..*stat }),
-        Reply::Attached { size, granule, quantum, may_write } => Reply::Attached {
+        Reply::Sem(stat) => Reply::Sem(SemStat {
+            perm: perm(&stat.perm),
+            ..*stat
+        }),
+        Reply::Msg(stat) => Reply::Msg(MsgStat {
+            perm: perm(&stat.perm),
+            ..*stat
+        }),
+        Reply::Shm(stat) => Reply::Shm(ShmStat {
+            perm: perm(&stat.perm),
+            ..*stat
+        }),
+        Reply::Attached {
+            size,
+            granule,
+            quantum,
+            may_write,
+        } => Reply::Attached {
             size: *size,
             granule: *granule,
             quantum: *quantum,
@@ -75,11 +82,17 @@ impl Asker {
             Asker::Peer { link, tag } => {
                 // A link that is lost takes its node's calls with it: their
                 // processes are undone when that node is declared dead.
-                let _ = link.send(&Message::Reply { tag: *tag, reply: reply.clone() }, payload);
+                let _ = link.send(
+                    &Message::Reply {
+                        tag: *tag,
+                        reply: reply.clone(),
+                    },
+                    payload,
+                );
             }
             Asker::Thread(sender) => {
-                let owned = OwnedReply { reply: without_names(reply), payload: payload.to_vec() };
-                let _ = sender.send(owned);
+                // It asks for nothing that has a payload.
+                let _ = sender.send(without_names(reply));
             }
         }
     }

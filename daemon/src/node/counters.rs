@@ -32,7 +32,14 @@ impl Counters {
     }
 
     pub(crate) fn fault(&self, write: bool) {
-        add(if write { &self.write_faults } else { &self.read_faults }, 1);
+        add(
+            if write {
+                &self.write_faults
+            } else {
+                &self.read_faults
+            },
+            1,
+        );
     }
 
     pub(crate) fn granule_in(&self) {

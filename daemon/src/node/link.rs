@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
-use dipc_wire::call::Call;
+use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
 use dipc_wire::peer::{Caller, Hello, MAGIC, Message, VERSIONS, common_version};
 use dipc_wire::referee::Membership;
@@ -17,7 +17,7 @@ use dipc_wire::{Incarnation, NodeId};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::answer::{Asker, OwnedReply};
+use super::answer::Asker;
 use super::counters::Counters;
 use super::outbox::{Closed, Outbox, send_blocking};
 
@@ -97,7 +97,9 @@ pub(crate) fn hear_hello(
                 return Err(HandshakeError::Stranger);
             }
             if common_version(hello.versions, VERSIONS).is_none() {
-                return Err(HandshakeError::Version { theirs: hello.versions });
+                return Err(HandshakeError::Version {
+                    theirs: hello.versions,
+                });
             }
             if hello.cluster != me.cluster {
                 return Err(HandshakeError::OtherCluster);
@@ -117,13 +119,10 @@ pub(crate) fn hear_hello(
 /// No Nagle delay, and no wait beyond the time-out for a peer that is silent or
 /// does not take what it is sent.
 pub(crate) fn tune(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
-    use nix::sys::socket::{setsockopt, sockopt};
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-    setsockopt(stream, sockopt::TcpUserTimeout, &millis)?;
-    Ok(())
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout))
 }
 
 impl Link {
@@ -210,12 +209,11 @@ impl Link {
     /// The link is lost: closes it and returns all who wait for an answer.
     pub(crate) fn lose(&self) -> Vec<Pending> {
         self.outbox.close();
-        self.pending.lock().take().map(|all| all.into_values().collect()).unwrap_or_default()
-    }
-
-    /// The reader's buffer and counters.
-    pub(crate) fn received(&self) {
-        self.counters.received();
+        self.pending
+            .lock()
+            .take()
+            .map(|all| all.into_values().collect())
+            .unwrap_or_default()
     }
 
     /// The node's answer to a call of its own.
@@ -224,9 +222,10 @@ impl Link {
         caller: Caller<'_>,
         call: Call,
         payload: &[u8],
-    ) -> Option<OwnedReply> {
+    ) -> Option<Reply<'static>> {
         let (sender, receiver) = crossbeam::channel::bounded(1);
-        self.ask(caller, call, payload, Asker::Thread(sender)).ok()?;
+        self.ask(caller, call, payload, Asker::Thread(sender))
+            .ok()?;
         // The peer's death ends this wait: its pending calls are dropped.
         receiver.recv().ok()
     }

@@ -76,7 +76,9 @@ impl Names {
 
     /// The claim has led to this object.
     pub(crate) fn created(&self, claim: Claim, kind: Kind, key: i32, id: ObjectId) {
-        let Names::Referee(referee) = self else { return };
+        let Names::Referee(referee) = self else {
+            return;
+        };
         let state = referee.state.lock();
         // A referee that came meanwhile knows nothing of the claim.
         let message = if claim.epoch == state.epoch {
@@ -116,9 +118,10 @@ impl Names {
     pub(crate) fn referee(&self) -> Option<(String, bool)> {
         match self {
             Names::Solo => None,
-            Names::Referee(referee) => {
-                Some((referee.address.clone(), referee.state.lock().outbox.is_some()))
-            }
+            Names::Referee(referee) => Some((
+                referee.address.clone(),
+                referee.state.lock().outbox.is_some(),
+            )),
         }
     }
 }
@@ -169,7 +172,9 @@ pub(crate) fn join(
     member: Option<Membership>,
     patience: Duration,
 ) -> Result<Joined, JoinError> {
-    let addresses = address.to_socket_addrs().map_err(|_| JoinError::Address(address.into()))?;
+    let addresses = address
+        .to_socket_addrs()
+        .map_err(|_| JoinError::Address(address.into()))?;
     let mut last = JoinError::Address(address.into());
     for address in addresses {
         match TcpStream::connect_timeout(&address, patience) {
@@ -188,24 +193,45 @@ fn greet(
     patience: Duration,
 ) -> Result<Joined, JoinError> {
     tune(&stream, patience)?;
-    let join = Join { magic: MAGIC, versions: VERSIONS, name, address: listen, member };
+    let join = Join {
+        magic: MAGIC,
+        versions: VERSIONS,
+        name,
+        address: listen,
+        member,
+    };
     send_blocking(&stream, [Encoded::new(&join, 0)?.as_ref(), &[]])?;
     let mut buffer = FrameBuffer::new();
     loop {
         if let Some(frame) = buffer.next_frame()? {
             match frame.message()? {
-                Answer::Welcome { version, member, timeout_ms } => {
+                Answer::Welcome {
+                    version,
+                    member,
+                    timeout_ms,
+                } => {
                     if common_version((version, version), VERSIONS).is_none() {
                         return Err(FrameError::Malformed.into());
                     }
                     let timeout = Duration::from_millis(timeout_ms.into());
                     tune(&stream, timeout)?;
-                    return Ok(Joined { stream, buffer, me: member, timeout });
+                    return Ok(Joined {
+                        stream,
+                        buffer,
+                        me: member,
+                        timeout,
+                    });
                 }
-                Answer::Refused { reason, retry: false } => {
+                Answer::Refused {
+                    reason,
+                    retry: false,
+                } => {
                     return Err(JoinError::Refused(reason.to_owned()));
                 }
-                Answer::Refused { reason, retry: true } => {
+                Answer::Refused {
+                    reason,
+                    retry: true,
+                } => {
                     return Err(std::io::Error::other(reason.to_owned()).into());
                 }
             }
@@ -251,7 +277,12 @@ const BACKLOG: usize = 64 << 20;
 impl Referee {
     pub(crate) fn new(address: String, timeout: Duration) -> Arc<Self> {
         let (state, tags) = (Mutex::new(State::default()), AtomicU64::new(1));
-        Arc::new(Referee { address, timeout, state, tags })
+        Arc::new(Referee {
+            address,
+            timeout,
+            state,
+            tags,
+        })
     }
 
     /// Talks over a new connection until it breaks: tells what we know, asks
@@ -263,7 +294,11 @@ impl Referee {
         known: impl FnOnce() -> Known,
         mut about_members: impl FnMut(ToNode<'_>),
     ) -> JoinError {
-        let Joined { mut stream, mut buffer, .. } = joined;
+        let Joined {
+            mut stream,
+            mut buffer,
+            ..
+        } = joined;
         let socket = match stream.try_clone() {
             Ok(clone) => OwnedFd::from(clone),
             Err(error) => return error.into(),
@@ -301,7 +336,10 @@ impl Referee {
             say(&outbox, &ToReferee::Knows { node, incarnation });
         }
         say(&outbox, &ToReferee::Settled);
-        state.questions.values().for_each(|(question, _)| say(&outbox, question));
+        state
+            .questions
+            .values()
+            .for_each(|(question, _)| say(&outbox, question));
         state.outbox = Some(outbox);
         state.epoch += 1;
     }
@@ -340,7 +378,13 @@ impl Referee {
         not: Option<ObjectId>,
     ) -> Result<Resolution, Unreachable> {
         let tag = self.tags.fetch_add(1, Ordering::Relaxed);
-        let question = ToReferee::Resolve { tag, kind, key, create, not };
+        let question = ToReferee::Resolve {
+            tag,
+            kind,
+            key,
+            create,
+            not,
+        };
         let (sender, receiver) = bounded(1);
         {
             let mut state = self.state.lock();

@@ -13,7 +13,7 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, shutdown, Shutdown};
+use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, sendmsg, shutdown};
 use parking_lot::Mutex;
 
 /// The sending side of a connected stream socket.
@@ -38,7 +38,11 @@ pub(crate) struct Closed;
 
 impl Outbox {
     pub(crate) fn new(socket: OwnedFd, limit: usize) -> Arc<Self> {
-        Arc::new(Outbox { socket, queue: Mutex::new(Queue::default()), limit })
+        Arc::new(Outbox {
+            socket,
+            queue: Mutex::new(Queue::default()),
+            limit,
+        })
     }
 
     /// Sends the parts as one piece: nothing of another thread comes between.
@@ -86,7 +90,11 @@ impl Outbox {
     fn try_send(&self, parts: [&[u8]; 2], descriptors: &[i32]) -> Result<usize, Errno> {
         let slices = parts.map(IoSlice::new);
         let rights = [ControlMessage::ScmRights(descriptors)];
-        let control = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+        let control = if descriptors.is_empty() {
+            &[][..]
+        } else {
+            &rights[..]
+        };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         loop {
             match sendmsg::<()>(self.socket.as_raw_fd(), &slices, control, flags, None) {
@@ -99,7 +107,9 @@ impl Outbox {
     /// A full socket is rare, so its drain has no thread in store.
     fn spawn_drain(self: &Arc<Self>, queue: &mut Queue) {
         let outbox = self.clone();
-        let spawned = thread::Builder::new().name("drain".into()).spawn(move || outbox.drain());
+        let spawned = thread::Builder::new()
+            .name("drain".into())
+            .spawn(move || outbox.drain());
         if let Err(error) = spawned {
             tracing::error!(%error, "a connection is closed: no thread to send what is queued");
             self.close_locked(queue);
@@ -122,7 +132,10 @@ impl Outbox {
                 return;
             }
             drop(queue);
-            let mut ready = [PollFd::new(std::os::fd::AsFd::as_fd(&self.socket), PollFlags::POLLOUT)];
+            let mut ready = [PollFd::new(
+                std::os::fd::AsFd::as_fd(&self.socket),
+                PollFlags::POLLOUT,
+            )];
             // Interrupted or not, the next round finds out.
             let _ = poll(&mut ready, PollTimeout::NONE);
         }
@@ -139,10 +152,6 @@ impl Outbox {
     /// Ends the connection: nothing more is sent, and its reader wakes up.
     pub(crate) fn close(&self) {
         self.close_locked(&mut self.queue.lock());
-    }
-
-    pub(crate) fn socket(&self) -> &OwnedFd {
-        &self.socket
     }
 }
 

@@ -14,10 +14,6 @@ use super::link::Link;
 pub(crate) struct Member {
     /// Its present life.
     pub(crate) incarnation: Incarnation,
-    /// Its name.
-    pub(crate) name: String,
-    /// Where it listens.
-    pub(crate) address: String,
 }
 
 /// All peers. A node is here from the moment the referee names it until its
@@ -39,7 +35,9 @@ struct Known {
 
 impl Known {
     fn is_over(&self, node: NodeId, incarnation: Incarnation) -> bool {
-        self.ended.get(&node).is_some_and(|&last| incarnation <= last)
+        self.ended
+            .get(&node)
+            .is_some_and(|&last| incarnation <= last)
     }
 }
 
@@ -64,22 +62,33 @@ impl Peers {
         let mut known = self.known.lock();
         let not_yet = |known: &mut Known| {
             !known.is_over(node, incarnation)
-                && known.members.get(&node).is_none_or(|m| m.incarnation != incarnation)
+                && known
+                    .members
+                    .get(&node)
+                    .is_none_or(|m| m.incarnation != incarnation)
         };
         self.changed.wait_while_for(&mut known, not_yet, patience);
         !not_yet(&mut known) && !known.is_over(node, incarnation)
     }
 
-    /// A handshake has succeeded. False when that life has ended meanwhile, or
-    /// has a link already.
-    pub(crate) fn connect(&self, link: &Arc<Link>) -> bool {
+    /// A handshake has succeeded: from the moment after `last` the link may be
+    /// used. `None` when that life has ended meanwhile, or has a link already.
+    ///
+    /// `last` says what the peer waits for. It runs while nobody can send, so it
+    /// comes first on the link; and when the peer hears it, the link is there.
+    pub(crate) fn connect<E>(
+        &self,
+        link: &Arc<Link>,
+        last: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Option<()>, E> {
         let known = self.known.lock();
         let mut links = self.links.write();
         if known.is_over(link.node, link.incarnation) || links.contains_key(&link.node) {
-            return false;
+            return Ok(None);
         }
+        last()?;
         links.insert(link.node, link.clone());
-        true
+        Ok(Some(()))
     }
 
     /// This life of a node is over. Returns its link when it had one, and
@@ -90,12 +99,18 @@ impl Peers {
             return None;
         }
         known.ended.insert(node, incarnation);
-        if known.members.get(&node).is_some_and(|m| m.incarnation <= incarnation) {
+        if known
+            .members
+            .get(&node)
+            .is_some_and(|m| m.incarnation <= incarnation)
+        {
             known.members.remove(&node);
         }
         self.changed.notify_all();
         let mut links = self.links.write();
-        let ours = links.get(&node).is_some_and(|link| link.incarnation <= incarnation);
+        let ours = links
+            .get(&node)
+            .is_some_and(|link| link.incarnation <= incarnation);
         Some(if ours { links.remove(&node) } else { None })
     }
 
@@ -109,13 +124,13 @@ impl Peers {
         self.links.read().values().cloned().collect()
     }
 
-    /// What the referee said of a node.
-    pub(crate) fn name(&self, node: NodeId) -> Option<String> {
-        self.known.lock().members.get(&node).map(|member| member.name.clone())
-    }
-
     /// All members and their lives.
-    pub(crate) fn members(&self) -> Vec<(NodeId, Member)> {
-        self.known.lock().members.iter().map(|(node, m)| (*node, m.clone())).collect()
+    pub(crate) fn lives(&self) -> Vec<(NodeId, Incarnation)> {
+        self.known
+            .lock()
+            .members
+            .iter()
+            .map(|(node, m)| (*node, m.incarnation))
+            .collect()
     }
 }

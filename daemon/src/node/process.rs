@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::thread;
 
 use dipc_wire::NodeId;
@@ -17,11 +17,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use parking_lot::Mutex;
 
+use crate::semantics::Capabilities;
+
 /// One process.
 #[derive(Debug)]
 pub(crate) struct Process {
     /// Its id on this node.
     pub(crate) pid: u32,
+    /// Its user, when it was first seen.
+    pub(crate) uid: u32,
     pidfd: OwnedFd,
     /// Calls that wait, for `dipc status`.
     pub(crate) waiting: AtomicU32,
@@ -61,7 +65,10 @@ pub(crate) struct Processes {
 impl Processes {
     pub(crate) fn new() -> io::Result<Self> {
         let ends = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Processes { table: Mutex::new(HashMap::new()), ends })
+        Ok(Processes {
+            table: Mutex::new(HashMap::new()),
+            ends,
+        })
     }
 
     /// The process that has this pid now, with a pidfd of it. When the pid was
@@ -70,6 +77,7 @@ impl Processes {
     pub(crate) fn enter(
         &self,
         pid: u32,
+        uid: u32,
         pidfd: OwnedFd,
     ) -> io::Result<(Arc<Process>, Option<Arc<Process>>)> {
         let mut table = self.table.lock();
@@ -82,6 +90,7 @@ impl Processes {
         }
         let process = Arc::new(Process {
             pid,
+            uid,
             pidfd,
             waiting: AtomicU32::new(0),
             undo: Mutex::new(BTreeSet::new()),
@@ -132,30 +141,52 @@ impl Processes {
     }
 }
 
-/// What the kernel says of a process's rights, beyond its user id: see
-/// capabilities(7) and `CapEff` in proc(5).
-pub(crate) fn effective_capabilities(pid: u32) -> u64 {
-    fs::read_to_string(format!("/proc/{pid}/status"))
-        .ok()
-        .and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        })
-        .unwrap_or(0)
+/// What the kernel says of a process's rights beyond its user and group: its
+/// supplementary groups and effective capabilities, from `/proc/PID/status`
+/// (proc(5), capabilities(7)). A process that has just ended has none.
+pub(crate) fn effective_rights(pid: u32) -> (Vec<u32>, Capabilities) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let groups = field("Groups:").unwrap_or_default();
+    let bits = field("CapEff:").and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let has = |number: u32| bits.unwrap_or(0) >> number & 1 == 1;
+    let capabilities = Capabilities {
+        ipc_lock: has(14),
+        ipc_owner: has(15),
+        sys_admin: has(21),
+        sys_resource: has(24),
+    };
+    (
+        groups
+            .split_whitespace()
+            .filter_map(|gid| gid.parse().ok())
+            .collect(),
+        capabilities,
+    )
 }
 
-/// Counts a waiting call while it lives.
-pub(crate) struct Waiting<'a>(&'a AtomicU32);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'a> Waiting<'a> {
-    pub(crate) fn of(process: &'a Process) -> Self {
-        process.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(&process.waiting)
+    #[test]
+    fn the_rights_of_this_process_are_those_it_sees_itself() {
+        let mut groups: Vec<u32> = nix::unistd::getgroups()
+            .unwrap()
+            .into_iter()
+            .map(nix::unistd::Gid::as_raw)
+            .collect();
+        let (mut seen, _) = effective_rights(std::process::id());
+        groups.sort_unstable();
+        seen.sort_unstable();
+        assert_eq!(seen, groups);
     }
-}
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    #[test]
+    fn a_process_that_has_ended_has_no_rights() {
+        assert_eq!(
+            effective_rights(u32::MAX),
+            (Vec::new(), Capabilities::default())
+        );
     }
 }

@@ -22,14 +22,19 @@ struct List<T> {
     /// When the thread will look next by itself; `None` while it is awake or
     /// waits for a first entry.
     sleeps_until: Option<Instant>,
-    ended: bool,
 }
 
 impl<T: Send + 'static> Timer<T> {
     pub(crate) fn new() -> Arc<Self> {
-        let list =
-            List { entries: BTreeMap::new(), serial: 0, sleeps_until: None, ended: false };
-        Arc::new(Timer { list: Mutex::new(list), earlier: Condvar::new() })
+        let list = List {
+            entries: BTreeMap::new(),
+            serial: 0,
+            sleeps_until: None,
+        };
+        Arc::new(Timer {
+            list: Mutex::new(list),
+            earlier: Condvar::new(),
+        })
     }
 
     /// Does `what` at `when`, or as soon as possible if that has passed.
@@ -47,29 +52,22 @@ impl<T: Send + 'static> Timer<T> {
     pub(crate) fn run(self: &Arc<Self>, act: impl Fn(T) + Send + 'static) -> std::io::Result<()> {
         let timer = self.clone();
         thread::Builder::new().name("timer".into()).spawn(move || {
-            while let Some(what) = timer.next() {
-                act(what);
+            loop {
+                act(timer.next());
             }
         })?;
         Ok(())
     }
 
-    /// Ends the thread; what is still on the list does not happen.
-    pub(crate) fn end(&self) {
-        self.list.lock().ended = true;
-        self.earlier.notify_one();
-    }
-
-    fn next(&self) -> Option<T> {
+    fn next(&self) -> T {
         let mut list = self.list.lock();
         loop {
-            if list.ended {
-                return None;
-            }
             match list.entries.first_key_value() {
                 Some((&(when, _), _)) if when <= Instant::now() => {
                     list.sleeps_until = None;
-                    return list.entries.pop_first().map(|(_, what)| what);
+                    if let Some((_, what)) = list.entries.pop_first() {
+                        return what;
+                    }
                 }
                 Some((&(when, _), _)) => {
                     list.sleeps_until = Some(when);
@@ -104,6 +102,5 @@ mod tests {
         let order: Vec<u32> = (0..3).map(|_| receiver.recv().unwrap()).collect();
         assert_eq!(order, [1, 2, 3]);
         assert!(now.elapsed() >= Duration::from_millis(30));
-        timer.end();
     }
 }

@@ -72,31 +72,43 @@ fn number_of(name: &str) -> Option<u32> {
 impl Users {
     /// The login of a user of this node, `#UID` if it has none.
     pub(crate) fn login(&self, uid: u32) -> Arc<str> {
-        self.logins.get(&uid, || match User::from_uid(Uid::from_raw(uid)) {
-            Ok(Some(user)) if user.name.len() <= MAX_NAME => user.name.into(),
-            _ => numbered(uid),
-        })
+        self.logins
+            .get(&uid, || match User::from_uid(Uid::from_raw(uid)) {
+                Ok(Some(user)) if user.name.len() <= MAX_NAME => user.name.into(),
+                _ => numbered(uid),
+            })
     }
 
     /// The name of a group of this node, `#GID` if it has none.
     pub(crate) fn group(&self, gid: u32) -> Arc<str> {
-        self.groups.get(&gid, || match Group::from_gid(Gid::from_raw(gid)) {
-            Ok(Some(group)) if group.name.len() <= MAX_NAME => group.name.into(),
-            _ => numbered(gid),
-        })
+        self.groups
+            .get(&gid, || match Group::from_gid(Gid::from_raw(gid)) {
+                Ok(Some(group)) if group.name.len() <= MAX_NAME => group.name.into(),
+                _ => numbered(gid),
+            })
     }
 
     /// The number that a login has here.
     pub(crate) fn uid(&self, login: &str) -> Option<u32> {
         number_of(login).or_else(|| {
-            self.uids.get(login, || User::from_name(login).ok().flatten().map(|u| u.uid.as_raw()))
+            self.uids.get(login, || {
+                User::from_name(login)
+                    .ok()
+                    .flatten()
+                    .map(|u| u.uid.as_raw())
+            })
         })
     }
 
     /// The number that a group has here.
     pub(crate) fn gid(&self, group: &str) -> Option<u32> {
         number_of(group).or_else(|| {
-            self.gids.get(group, || Group::from_name(group).ok().flatten().map(|g| g.gid.as_raw()))
+            self.gids.get(group, || {
+                Group::from_name(group)
+                    .ok()
+                    .flatten()
+                    .map(|g| g.gid.as_raw())
+            })
         })
     }
 
@@ -108,7 +120,13 @@ impl Users {
 }
 
 fn look_up(login: &str) -> Credentials {
-    let root = |uid| if uid == 0 { Capabilities::ALL } else { Capabilities::default() };
+    let root = |uid| {
+        if uid == 0 {
+            Capabilities::ALL
+        } else {
+            Capabilities::default()
+        }
+    };
     if let Ok(Some(user)) = User::from_name(login) {
         let groups = CString::new(login)
             .ok()
@@ -123,7 +141,12 @@ fn look_up(login: &str) -> Credentials {
     }
     // `#0` is no way to become root: a node knows the name of its root.
     let uid = number_of(login).filter(|&uid| uid != 0).unwrap_or(NOBODY);
-    Credentials { uid, gid: NOBODY, groups: Vec::new(), capabilities: Capabilities::default() }
+    Credentials {
+        uid,
+        gid: NOBODY,
+        groups: Vec::new(),
+        capabilities: Capabilities::default(),
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +174,9 @@ mod tests {
         let users = Users::default();
         assert_eq!(users.credentials("#0").uid, NOBODY);
         assert_eq!(users.credentials("no such login").uid, NOBODY);
-        assert_eq!(users.credentials("#0").capabilities, Capabilities::default());
+        assert_eq!(
+            users.credentials("#0").capabilities,
+            Capabilities::default()
+        );
     }
 }

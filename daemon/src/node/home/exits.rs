@@ -5,7 +5,11 @@ use dipc_wire::{NodeId, ObjectId, Pid};
 use super::{Home, Objects, Slot, now, with};
 
 fn slots<T>(objects: &Objects<T>) -> Vec<Slot<T>> {
-    objects.read().iter().map(|(_, slot)| slot.clone()).collect()
+    objects
+        .read()
+        .iter()
+        .map(|(_, slot)| slot.clone())
+        .collect()
 }
 
 impl Home {

@@ -30,7 +30,9 @@ impl Home {
         match kind {
             Kind::Sem => found(&self.sems, key, |set| set.check_get(who, size, flags)),
             Kind::Msg => found(&self.msgs, key, |queue| queue.check_get(who, flags)),
-            Kind::Shm => found(&self.shms, key, |segment| segment.check_get(who, size, flags)),
+            Kind::Shm => found(&self.shms, key, |segment| {
+                segment.check_get(who, size, flags)
+            }),
         }
     }
 

@@ -25,10 +25,11 @@ use parking_lot::{Mutex, RwLock};
 
 use super::answer::Asker;
 use super::users::Users;
-use super::{Settings, Task};
+use super::{Settings, Shape, Task};
 use crate::node::timer::Timer;
 use crate::semantics::{Credentials, Limits, Queue, Registry, Segment, SemSet, Setting, Ticket};
 
+pub(crate) use sem::undoes;
 pub(crate) use waiters::Waiters;
 
 /// An object behind its lock; `None` once it is removed, for those who found it
@@ -59,13 +60,18 @@ pub(crate) struct Caller {
 
 impl Caller {
     fn borrow(&self) -> crate::semantics::Caller<'_> {
-        crate::semantics::Caller { pid: self.pid, credentials: &self.credentials }
+        crate::semantics::Caller {
+            pid: self.pid,
+            credentials: &self.credentials,
+        }
     }
 }
 
 /// Seconds since the epoch: the clock of all times that IPC_STAT shows.
 fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() as i64)
 }
 
 /// Runs `act` on an object; EINVAL when there is none (behaviour 20).
@@ -120,9 +126,12 @@ impl Home {
             Call::MsgSnd { id, mtype, flags } => {
                 self.msgsnd(caller, id, mtype, payload, flags, asker)
             }
-            Call::MsgRcv { id, mtype, size, flags } => {
-                self.msgrcv(caller, id, mtype, size, flags, asker)
-            }
+            Call::MsgRcv {
+                id,
+                mtype,
+                size,
+                flags,
+            } => self.msgrcv(caller, id, mtype, size, flags, asker),
             Call::Sem { id, command } => {
                 self.sem_command(caller, id, command, payload, &asker);
                 None
@@ -131,7 +140,14 @@ impl Home {
                 self.stat(caller, kind, id, any, &asker);
                 None
             }
-            Call::Set { kind, id, uid, gid, mode, qbytes } => {
+            Call::Set {
+                kind,
+                id,
+                uid,
+                gid,
+                mode,
+                qbytes,
+            } => {
                 let done = self.owner(payload, uid, gid).and_then(|(uid, gid)| {
                     self.set(caller, kind, id, Setting { uid, gid, mode }, qbytes)
                 });
@@ -159,7 +175,10 @@ impl Home {
         let names = std::str::from_utf8(names).map_err(|_| Errno::EINVAL)?;
         let (owner, group) = names.split_once('\0').ok_or(Errno::EINVAL)?;
         let number = |found: Option<u32>| found.ok_or(Errno::EINVAL);
-        Ok((number(self.users.uid(owner))?, number(self.users.gid(group))?))
+        Ok((
+            number(self.users.uid(owner))?,
+            number(self.users.gid(group))?,
+        ))
     }
 
     fn set(
@@ -252,19 +271,42 @@ impl Home {
             stat: impl Fn(&T) -> Option<Reply<'static>>,
             into: &mut Vec<(ObjectId, Reply<'static>)>,
         ) {
-            let slots: Vec<_> =
-                objects.read().iter().map(|(id, slot)| (id, slot.clone())).collect();
+            let slots: Vec<_> = objects
+                .read()
+                .iter()
+                .map(|(id, slot)| (id, slot.clone()))
+                .collect();
             into.extend(
-                slots.iter().filter_map(|(id, slot)| Some((*id, stat(slot.lock().as_ref()?)?))),
+                slots
+                    .iter()
+                    .filter_map(|(id, slot)| Some((*id, stat(slot.lock().as_ref()?)?))),
             );
         }
         let nobody = Credentials::default();
-        let pid = Pid { node: NodeId::SOLO, pid: 0 };
-        let who = crate::semantics::Caller { pid, credentials: &nobody };
+        let pid = Pid {
+            node: NodeId::SOLO,
+            pid: 0,
+        };
+        let who = crate::semantics::Caller {
+            pid,
+            credentials: &nobody,
+        };
         let mut all = Vec::new();
-        of(&self.sems, |set| set.stat(who, true).ok().map(Reply::Sem), &mut all);
-        of(&self.msgs, |queue| queue.stat(who, true).ok().map(Reply::Msg), &mut all);
-        of(&self.shms, |segment| segment.stat(who, true).ok().map(Reply::Shm), &mut all);
+        of(
+            &self.sems,
+            |set| set.stat(who, true).ok().map(Reply::Sem),
+            &mut all,
+        );
+        of(
+            &self.msgs,
+            |queue| queue.stat(who, true).ok().map(Reply::Msg),
+            &mut all,
+        );
+        of(
+            &self.shms,
+            |segment| segment.stat(who, true).ok().map(Reply::Shm),
+            &mut all,
+        );
         all
     }
 }

@@ -72,7 +72,12 @@ impl Home {
         })();
         let waits = match done {
             Ok(Outcome::Done(message)) => {
-                asker.answer(&Reply::Message { mtype: message.mtype }, &message.text);
+                asker.answer(
+                    &Reply::Message {
+                        mtype: message.mtype,
+                    },
+                    &message.text,
+                );
                 None
             }
             Ok(Outcome::Blocked) => Some(ticket),

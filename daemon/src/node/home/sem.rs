@@ -13,8 +13,14 @@ use crate::semantics::limits::check_value;
 use crate::semantics::{Outcome, Ticket};
 
 /// The operations of a payload.
-pub(crate) fn decode_ops(payload: &[u8]) -> Result<Vec<SemOp>, Errno> {
+fn decode_ops(payload: &[u8]) -> Result<Vec<SemOp>, Errno> {
     Ok(SemOp::decode_all(payload).ok_or(Errno::EINVAL)?.collect())
+}
+
+/// Whether any operation of a payload leaves something to be undone.
+pub(crate) fn undoes(payload: &[u8]) -> bool {
+    SemOp::decode_all(payload)
+        .is_some_and(|mut ops| ops.any(|op| u32::from(op.flags) & flags::UNDO != 0))
 }
 
 impl Home {
@@ -33,7 +39,7 @@ impl Home {
             let slot = self.sems.read().get(id).cloned().ok_or(Errno::EINVAL)?;
             let mut set = slot.lock();
             let machine = set.as_mut().ok_or(Errno::EINVAL)?;
-            if ops.iter().any(|op| u32::from(op.flags) & flags::UNDO != 0) {
+            if undoes(payload) {
                 self.undo.lock().entry(caller.pid).or_default().insert(id);
             }
             let outcome = machine.operate(&ops, caller.borrow(), ticket, now(), &mut wakes)?;
@@ -84,7 +90,10 @@ impl Home {
             }
             SemCommand::GetAll => {
                 let values = with(&self.sems, id, |set| {
-                    Ok(set.get_all(who)?.flat_map(u16::to_le_bytes).collect::<Vec<u8>>())
+                    Ok(set
+                        .get_all(who)?
+                        .flat_map(u16::to_le_bytes)
+                        .collect::<Vec<u8>>())
                 });
                 match values {
                     Ok(values) => asker.answer(&Reply::Values, &values),
@@ -94,16 +103,22 @@ impl Home {
             SemCommand::SetValue(num, value) => {
                 let mut wakes = Vec::new();
                 let done = check_value(value).and_then(|_| {
-                    with(&self.sems, id, |set| set.set_value(who, num, value, now(), &mut wakes))
+                    with(&self.sems, id, |set| {
+                        set.set_value(who, num, value, now(), &mut wakes)
+                    })
                 });
                 answer(asker, done);
                 self.wake(wakes);
             }
             SemCommand::SetAll => {
-                let values: Vec<u16> =
-                    payload.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+                let values: Vec<u16> = payload
+                    .chunks_exact(2)
+                    .map(|b| u16::from_le_bytes([b[0], b[1]]))
+                    .collect();
                 let mut wakes = Vec::new();
-                let done = with(&self.sems, id, |set| set.set_all(who, &values, now(), &mut wakes));
+                let done = with(&self.sems, id, |set| {
+                    set.set_all(who, &values, now(), &mut wakes)
+                });
                 answer(asker, done);
                 self.wake(wakes);
             }

@@ -2,7 +2,7 @@
 
 use dipc_wire::{Errno, ObjectId, Pid};
 
-use super::{Caller, Home, now, with};
+use super::{Caller, Home, Shape, now, with};
 use crate::semantics::{Attached, Fate};
 
 /// What IPC_RMID of a segment has led to.
@@ -21,7 +21,9 @@ impl Home {
         id: ObjectId,
         flags: u32,
     ) -> Result<Attached, Errno> {
-        with(&self.shms, id, |segment| segment.attach(caller.borrow(), flags, now()))
+        with(&self.shms, id, |segment| {
+            segment.attach(caller.borrow(), flags, now())
+        })
     }
 
     /// A fork has made `count` more attachments.
@@ -34,7 +36,9 @@ impl Home {
 
     /// Attachments have ended. True when the segment has ended with them.
     pub(crate) fn detach(&self, pid: Pid, id: ObjectId, count: u32) -> Result<bool, Errno> {
-        let fate = with(&self.shms, id, |segment| Ok(segment.detach(pid, count, now())))?;
+        let fate = with(&self.shms, id, |segment| {
+            Ok(segment.detach(pid, count, now()))
+        })?;
         Ok(self.settle_fate(id, fate))
     }
 
@@ -42,19 +46,24 @@ impl Home {
     pub(crate) fn remove_segment(&self, caller: &Caller, id: ObjectId) -> Result<Removed, Errno> {
         let fate = with(&self.shms, id, |segment| segment.remove(caller.borrow()))?;
         let key = self.shms.write().release_key(id);
-        Ok(Removed { key, destroyed: self.settle_fate(id, fate) })
+        Ok(Removed {
+            key,
+            destroyed: self.settle_fate(id, fate),
+        })
     }
 
     /// SHM_LOCK, SHM_UNLOCK.
     pub(crate) fn lock(&self, caller: &Caller, id: ObjectId, lock: bool) -> Result<(), Errno> {
-        with(&self.shms, id, |segment| segment.lock(caller.borrow(), lock))
+        with(&self.shms, id, |segment| {
+            segment.lock(caller.borrow(), lock)
+        })
     }
 
     /// Size, granule and quantum of a segment of this home.
-    pub(crate) fn shape(&self, id: ObjectId) -> Option<super::Shape> {
+    pub(crate) fn shape(&self, id: ObjectId) -> Option<Shape> {
         with(&self.shms, id, |segment| Ok(segment.size()))
             .ok()
-            .map(|size| super::Shape {
+            .map(|size| Shape {
                 size,
                 granule: self.settings.granule,
                 quantum: self.settings.quantum,
@@ -73,8 +82,12 @@ impl Home {
     /// The attachments of a dead node have ended. Returns the segments that
     /// ended with them.
     pub(super) fn detach_node(&self, node: dipc_wire::NodeId) -> Vec<ObjectId> {
-        let slots: Vec<_> =
-            self.shms.read().iter().map(|(id, slot)| (id, slot.clone())).collect();
+        let slots: Vec<_> = self
+            .shms
+            .read()
+            .iter()
+            .map(|(id, slot)| (id, slot.clone()))
+            .collect();
         slots
             .into_iter()
             .filter(|(id, slot)| {

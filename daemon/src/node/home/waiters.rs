@@ -40,7 +40,10 @@ pub(super) enum WaitsOn {
 
 impl Waiters {
     pub(super) fn new() -> Self {
-        Waiters { tickets: AtomicU64::new(1), table: Mutex::default() }
+        Waiters {
+            tickets: AtomicU64::new(1),
+            table: Mutex::default(),
+        }
     }
 
     pub(super) fn ticket(&self) -> Ticket {
@@ -91,7 +94,9 @@ impl Home {
     /// Ends a wait with an error, unless it has ended: then its answer is on
     /// the way, and success wins (behaviour 128).
     pub(crate) fn withdraw(&self, ticket: Ticket, errno: Errno) {
-        let Some(waiter) = self.waiters.get(ticket) else { return };
+        let Some(waiter) = self.waiters.get(ticket) else {
+            return;
+        };
         let withdrawn = match &waiter.on {
             WaitsOn::Sem(slot) => slot.lock().as_mut().is_some_and(|set| set.withdraw(ticket)),
             WaitsOn::Msg(slot) => slot.lock().as_mut().is_some_and(|q| q.withdraw(ticket)),
@@ -104,12 +109,17 @@ impl Home {
     /// Sends what the machines have granted.
     pub(super) fn wake(&self, wakes: Vec<Wake>) {
         for Wake { ticket, result } in wakes {
-            let Some(waiter) = self.waiters.take(ticket) else { continue };
+            let Some(waiter) = self.waiters.take(ticket) else {
+                continue;
+            };
             match &result {
                 Ok(Granted::Done) => waiter.asker.answer(&Reply::Done, &[]),
-                Ok(Granted::Message(message)) => waiter
-                    .asker
-                    .answer(&Reply::Message { mtype: message.mtype }, &message.text),
+                Ok(Granted::Message(message)) => waiter.asker.answer(
+                    &Reply::Message {
+                        mtype: message.mtype,
+                    },
+                    &message.text,
+                ),
                 Err(errno) => waiter.asker.fail(*errno),
             }
         }

@@ -1,0 +1,78 @@
+//! The command line of `dipcd`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// The daemon of a dipc node.
+///
+/// Programs that run with LD_PRELOAD=libdipc.so reach it through its socket;
+/// together with the daemons of the other nodes, which have the same referee, it
+/// makes their System V IPC objects one set. Without a referee this node is a
+/// cluster of its own.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "dipcd", version)]
+pub struct Config {
+    /// This node's name, unique in the cluster [default: the host's name]
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// Where programs of this node connect
+    #[arg(long, default_value = "/run/dipc/dipcd.sock", env = "DIPC_SOCKET")]
+    pub socket: PathBuf,
+
+    /// Address at which the other nodes reach this one; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+
+    /// The cluster's referee; without one this node is a cluster of its own
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub referee: Option<String>,
+
+    /// How long a node keeps a page of shared memory that others wait for
+    #[arg(long, default_value = "200us", value_parser = duration)]
+    pub quantum: Duration,
+
+    /// How long to wait for a referee that does not answer; how long nodes may
+    /// be silent before they are dead is the referee's to say
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// A number with a unit: `200us`, `5ms`, `2s`, `1.5s`; `0` needs none.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} does not begin with a number"))?;
+    let seconds = match unit {
+        "" if number == 0.0 => 0.0,
+        "ns" => number / 1e9,
+        "us" | "µs" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" => number,
+        "m" | "min" => number * 60.0,
+        _ => return Err(format!("{text:?} needs a unit: ns, us, ms, s or min")),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("200us"), Ok(Duration::from_micros(200)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for bad in ["", "5", "5 parsecs", "-1s", "s", "1.2.3s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What `dipc ls` and `dipc status` are told.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+use crossbeam::channel::unbounded;
+use dipc_wire::Kind;
+use dipc_wire::admin::{Detail, NodeStatus, Object, Process};
+use dipc_wire::call::{Perm, Reply};
+use dipc_wire::peer::Message;
+use nix::sys::socket::{getsockopt, sockopt};
+use serde::de::DeserializeOwned;
+
+use super::Node;
+
+impl Node {
+    /// The objects of this home.
+    pub(super) fn list(&self) -> Vec<Object> {
+        let object = |(id, stat): (_, Reply<'static>)| {
+            let (kind, perm, detail) = describe(&stat)?;
+            Some(Object {
+                kind,
+                key: perm.key,
+                id,
+                owner: self.home.users.login(perm.uid).to_string(),
+                mode: perm.mode,
+                home: self.name.clone(),
+                detail,
+            })
+        };
+        self.home.list().into_iter().filter_map(object).collect()
+    }
+
+    /// The objects of the cluster.
+    pub(super) fn list_cluster(&self) -> Vec<Object> {
+        let mut all = self.list();
+        all.extend(self.ask_all(|tag| Message::List { tag }));
+        all
+    }
+
+    /// How this node is.
+    pub(super) fn status(&self) -> NodeStatus {
+        let mut peers: Vec<_> = self.peers.links().iter().map(|link| link.node).collect();
+        peers.sort_unstable();
+        NodeStatus {
+            node: self.me.node,
+            incarnation: self.me.incarnation,
+            name: self.name.clone(),
+            address: self.address.clone(),
+            socket: self.socket.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            keeper: self.keeper.pid,
+            referee: self.names.referee(),
+            peers,
+            processes: self.programs(),
+            counters: self.counters.read(),
+        }
+    }
+
+    /// How all nodes are.
+    pub(super) fn status_of_cluster(&self) -> Vec<NodeStatus> {
+        let mut all = vec![self.status()];
+        all.extend(self.ask_all::<NodeStatus>(|tag| Message::Status { tag }));
+        all.sort_by_key(|status| status.node);
+        all
+    }
+
+    fn programs(&self) -> Vec<Process> {
+        let mut programs: Vec<Process> = self
+            .processes
+            .list()
+            .iter()
+            .map(|process| Process {
+                pid: process.pid,
+                login: self.home.users.login(process.uid).to_string(),
+                command: process.command(),
+                attachments: self.spaces.attachments(process.pid) as u32,
+                waiting: process.waiting.load(Ordering::Relaxed),
+            })
+            .collect();
+        programs.sort_by_key(|program| program.pid);
+        programs
+    }
+
+    /// Asks all peers at once and collects their rows. A peer that dies
+    /// meanwhile, or does not answer within the time-out, has none.
+    fn ask_all<T: DeserializeOwned>(&self, question: impl Fn(u64) -> Message<'static>) -> Vec<T> {
+        let (sender, receiver) = unbounded();
+        for link in self.peers.links() {
+            link.ask_rows(&question, sender.clone());
+        }
+        drop(sender);
+        let mut rows = Vec::new();
+        while let Ok(bytes) = receiver.recv_timeout(self.timeout) {
+            match postcard::from_bytes::<Vec<T>>(&bytes) {
+                Ok(more) => rows.extend(more),
+                Err(error) => tracing::warn!(%error, "a peer's list cannot be read"),
+            }
+        }
+        rows
+    }
+}
+
+fn describe(stat: &Reply<'static>) -> Option<(Kind, Perm<'static>, Detail)> {
+    Some(match stat {
+        Reply::Sem(s) => (
+            Kind::Sem,
+            s.perm,
+            Detail::Sem {
+                nsems: s.nsems,
+                otime: s.otime,
+            },
+        ),
+        Reply::Msg(s) => {
+            let (bytes, messages) = (s.cbytes, s.qnum);
+            let detail = Detail::Msg {
+                bytes,
+                messages,
+                lspid: s.lspid,
+                lrpid: s.lrpid,
+            };
+            (Kind::Msg, s.perm, detail)
+        }
+        Reply::Shm(s) => {
+            let detail = Detail::Shm {
+                size: s.size,
+                nattch: s.nattch,
+                cpid: s.cpid,
+                lpid: s.lpid,
+                granule: s.granule,
+                quantum: s.quantum,
+            };
+            (Kind::Shm, s.perm, detail)
+        }
+        _ => return None,
+    })
+}
+
+/// Whether a daemon serves at this connected socket, for whoever finds one there.
+pub(super) fn peer_pid(stream: impl AsFd) -> Option<i32> {
+    getsockopt(&stream, sockopt::PeerCredentials)
+        .ok()
+        .map(|peer| peer.pid())
+}

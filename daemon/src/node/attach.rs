@@ -1,0 +1,426 @@
+//! Attachments of local programs: `shmat`, `shmdt`, `fork`, and the end of a
+//! process or its address space.
+//!
+//! `shmat` has two halves, because only the program can map memory and only the
+//! daemon can serve it. Between them the mapping is inaccessible, so nothing is
+//! touched before it is registered:
+//!
+//! ```text
+//! program                         dipcd                          home
+//!   Attach ──────────────────────▶ ─────────── Attach ─────────▶ nattch + 1
+//!   mmap PROT_NONE ◀─ memfd ─────── ◀─────── Attached ───────────
+//!   Map, userfaultfd ────────────▶ UFFDIO_REGISTER
+//!   mprotect ◀────────── done ────
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use dipc_wire::call::{Call, Reply, flags};
+use dipc_wire::local::{Inherited, Response};
+use dipc_wire::peer::{Caller as PeerCaller, Message};
+use dipc_wire::{Errno, ObjectId, Pid};
+
+use super::client::{Client, ClientError};
+use super::process::Process;
+use super::{Node, Shape};
+use crate::memory::spaces::View;
+use crate::memory::uffd::{Range, Uffd};
+use crate::memory::{Mapping, PAGE, Space};
+
+/// A `shmat` between its halves.
+pub(super) struct Attaching {
+    id: ObjectId,
+    view: View,
+    readonly: bool,
+    len: u64,
+}
+
+/// How this node serves page faults.
+pub(crate) struct FaultService {
+    /// `/dev/userfaultfd`: lets ordinary programs fault inside system calls.
+    pub(crate) device: Option<OwnedFd>,
+    /// The kernel tells of forks; otherwise children report themselves.
+    pub(crate) forks: bool,
+}
+
+impl Node {
+    /// The first half. Answers the program; an error of its own is the
+    /// connection's.
+    pub(super) fn attach(
+        &self,
+        client: &Client,
+        id: ObjectId,
+        flags: u32,
+        need_uffd: bool,
+    ) -> Result<Option<Attaching>, ClientError> {
+        let half = self
+            .attach_at_home(client, id, flags)
+            .and_then(|(shape, may_write)| {
+                let view = if may_write {
+                    View::Shared
+                } else {
+                    View::Private(0)
+                };
+                self.prepare(id, shape, view).inspect_err(|_| {
+                    self.detach_at_home(client, id);
+                })
+            });
+        let (view, len, memfd) = match half {
+            Ok(half) => half,
+            Err(errno) => {
+                client.done(Err(errno))?;
+                return Ok(None);
+            }
+        };
+        let device = self.faults.device.as_ref().filter(|_| need_uffd);
+        let descriptors: Vec<i32> = [Some(&memfd), device]
+            .into_iter()
+            .flatten()
+            .map(AsRawFd::as_raw_fd)
+            .collect();
+        let response = Response::Attached {
+            len,
+            device: device.is_some(),
+            adopt: !self.faults.forks,
+        };
+        let half = Attaching {
+            id,
+            view,
+            readonly: flags & flags::RDONLY != 0,
+            len,
+        };
+        if let Err(error) = client.respond(&response, &[], &descriptors) {
+            self.abandon(client, half);
+            return Err(error);
+        }
+        Ok(Some(half))
+    }
+
+    fn attach_at_home(
+        &self,
+        client: &Client,
+        id: ObjectId,
+        flags: u32,
+    ) -> Result<(Shape, bool), Errno> {
+        if id.home() == self.me.node {
+            let attached = self.home.attach(&client.caller, id, flags)?;
+            let (size, granule, quantum) = (attached.size, attached.granule, attached.quantum);
+            return Ok((
+                Shape {
+                    size,
+                    granule,
+                    quantum,
+                },
+                attached.may_write,
+            ));
+        }
+        self.counters.remote_call();
+        match self.ask_home(client.pid(), &client.login, id, Call::Attach { id, flags })? {
+            Reply::Attached {
+                size,
+                granule,
+                quantum,
+                may_write,
+            } if size > 0 && granule >= PAGE && granule % PAGE == 0 => Ok((
+                Shape {
+                    size,
+                    granule,
+                    quantum,
+                },
+                may_write,
+            )),
+            _ => Err(Errno::EPROTO),
+        }
+    }
+
+    /// Asks another home for one of its programs, and waits. EINVAL: the home
+    /// is dead, and the object with it.
+    fn ask_home(
+        &self,
+        pid: u32,
+        login: &str,
+        id: ObjectId,
+        call: Call,
+    ) -> Result<Reply<'static>, Errno> {
+        let link = self.peers.link(id.home()).ok_or(Errno::EINVAL)?;
+        let answer = link.ask_and_wait(PeerCaller { pid, login }, call, &[]);
+        match answer.ok_or(Errno::EIDRM)? {
+            Reply::Failed(errno) => Err(errno),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Memory for a mapping of the segment.
+    fn prepare(
+        &self,
+        id: ObjectId,
+        shape: Shape,
+        view: View,
+    ) -> Result<(View, u64, OwnedFd), Errno> {
+        let no_memory = |error: std::io::Error| {
+            tracing::error!(segment = %id, %error, "no memory for a segment");
+            Errno::ENOMEM
+        };
+        let segment = self
+            .segments
+            .enter(self.me.node, id, shape)
+            .map_err(no_memory)?;
+        let mut state = segment.state.lock();
+        let len = state.memory.mapped_len();
+        let known = state.memory.memory_of(view).is_some();
+        let (view, memfd) = match view {
+            View::Shared => (view, state.memory.shared().map_err(no_memory)?),
+            View::Private(_) => state.memory.private().map_err(no_memory)?,
+        };
+        if !known {
+            self.keeper.memory(id, view, len, memfd);
+        }
+        // The lock must not be held while the program is sent its copy.
+        Ok((view, len, memfd.try_clone_to_owned().map_err(no_memory)?))
+    }
+
+    /// The second half: the segment lies at `addr`, inaccessible so far.
+    pub(super) fn map(
+        self: &Arc<Self>,
+        client: &Client,
+        half: Attaching,
+        addr: u64,
+        uffd: Option<OwnedFd>,
+    ) -> Result<(), Errno> {
+        let range = Range {
+            start: addr,
+            len: half.len,
+        };
+        let mapped = self.register(client.process.pid, uffd, |space| {
+            let Attaching {
+                id: segment,
+                view,
+                readonly,
+                ..
+            } = half;
+            [Mapping {
+                space: space.clone(),
+                segment,
+                view,
+                range,
+                readonly,
+            }]
+            .into()
+        });
+        mapped.inspect_err(|_| self.abandon(client, half))
+    }
+
+    /// Begins to serve mappings, in a new space if the program has sent its
+    /// userfaultfd.
+    fn register(
+        self: &Arc<Self>,
+        pid: u32,
+        uffd: Option<OwnedFd>,
+        mappings: impl FnOnce(&Arc<Space>) -> Vec<Mapping>,
+    ) -> Result<(), Errno> {
+        let new = uffd.is_some();
+        let space = match uffd {
+            Some(fd) => Uffd::begin(fd, self.faults.forks)
+                .and_then(|uffd| Ok(self.spaces.add(uffd, pid)?))
+                .map_err(|error| {
+                    tracing::error!(
+                        pid, %error,
+                        "a program's userfaultfd cannot be used; dipc needs Linux 6.6 or later \
+                         with CONFIG_USERFAULTFD"
+                    );
+                    Errno::ENOSYS
+                })?,
+            None => self.spaces.of_process(pid).ok_or(Errno::EINVAL)?,
+        };
+        let served = (|| {
+            for mapping in mappings(&space) {
+                let range = mapping.range;
+                if !range.start.is_multiple_of(PAGE) {
+                    return Err(Errno::EINVAL);
+                }
+                space.uffd.register(range).map_err(|error| {
+                    tracing::warn!(pid, %error, "a mapping cannot be registered");
+                    Errno::EINVAL
+                })?;
+                self.spaces.map(mapping);
+                if !new {
+                    self.keeper.map(space.id, range);
+                }
+            }
+            Ok(())
+        })();
+        if new {
+            self.watch(space).map_err(|error| {
+                tracing::error!(pid, %error, "no thread for a program's page faults");
+                Errno::ENOMEM
+            })?;
+        }
+        served
+    }
+
+    /// `shmat` has failed between its halves.
+    pub(super) fn abandon(&self, client: &Client, half: Attaching) {
+        self.settle_detached(half.id, half.view);
+        self.detach_at_home(client, half.id);
+    }
+
+    fn detach_at_home(&self, client: &Client, id: ObjectId) {
+        let gone = if id.home() == self.me.node {
+            self.detached(self.pid(client.pid()), id, 1)
+        } else {
+            let call = Call::Detach { id, count: 1 };
+            self.ask_home(client.pid(), &client.login, id, call)
+                .map(drop)
+        };
+        if let Err(errno) = gone {
+            tracing::debug!(segment = %id, ?errno, "detached from a segment that is gone");
+        }
+    }
+
+    /// `shmdt`: the program has unmapped what lay at `addr`.
+    pub(super) fn detach(self: &Arc<Self>, client: &Client, addr: u64) -> Result<(), Errno> {
+        let pid = client.pid();
+        let mine = |space: &Space| space.pid().is_none_or(|owner| owner == pid);
+        let mapping = loop {
+            match self.spaces.unmap(addr, mine) {
+                Ok(found) => break found.ok_or(Errno::EINVAL)?,
+                Err(changing) => self.news(self.spaces.read(&changing)),
+            }
+        };
+        self.keeper.unmap(mapping.space.id, addr);
+        self.settle_detached(mapping.segment, mapping.view);
+        self.detach_at_home(client, mapping.segment);
+        Ok(())
+    }
+
+    /// Attachments to a segment of this home have ended.
+    pub(crate) fn detached(&self, pid: Pid, id: ObjectId, count: u32) -> Result<(), Errno> {
+        if self.home.detach(pid, id, count)? {
+            self.destroy(id);
+        }
+        Ok(())
+    }
+
+    /// The kernel has told of a child: its attachments count.
+    pub(super) fn forked(&self, child: &Space) {
+        for (id, count) in count(&self.spaces.mappings(child.id)) {
+            self.inherit(id, count);
+        }
+    }
+
+    fn inherit(&self, id: ObjectId, count: u32) {
+        if id.home() == self.me.node {
+            // A segment that is gone has no one to count.
+            let _ = self.home.inherit(self.pid(0), id, count);
+        } else if let Some(link) = self.peers.link(id.home()) {
+            let (sender, _) = crossbeam::channel::bounded(1);
+            let nobody = super::answer::Asker::Thread(sender);
+            let caller = PeerCaller { pid: 0, login: "" };
+            let _ = link.ask(caller, Call::Inherit { id, count }, &[], nobody);
+        }
+    }
+
+    /// A child reports what it has inherited. With fork events the kernel has
+    /// told that already; without, its own userfaultfd comes along.
+    pub(super) fn child_reports(
+        self: &Arc<Self>,
+        client: &Client,
+        parent: u32,
+        payload: &[u8],
+        uffd: Option<OwnedFd>,
+    ) -> Result<(), Errno> {
+        let inherited: Vec<Inherited> = Inherited::decode_all(payload)
+            .ok_or(Errno::EINVAL)?
+            .collect();
+        if self.faults.forks {
+            return Ok(());
+        }
+        let uffd = uffd.ok_or(Errno::EINVAL)?;
+        if parent_of(client.pid()) != Some(parent) {
+            return Err(Errno::EPERM);
+        }
+        let theirs = self.spaces.of_process(parent).ok_or(Errno::EPERM)?;
+        let theirs = self.spaces.mappings(theirs.id);
+        let find = |wanted: &Inherited| {
+            theirs.iter().find(|m| {
+                m.segment.raw() == wanted.id
+                    && m.range
+                        == Range {
+                            start: wanted.addr,
+                            len: wanted.len,
+                        }
+            })
+        };
+        let found: Option<Vec<&Mapping>> = inherited.iter().map(find).collect();
+        let found = found.ok_or(Errno::EPERM)?;
+        let counts = count(found.iter().copied());
+        self.register(client.pid(), Some(uffd), |space| {
+            found
+                .iter()
+                .map(|&m| Mapping {
+                    space: space.clone(),
+                    ..m.clone()
+                })
+                .collect()
+        })?;
+        for (id, count) in counts {
+            self.inherit(id, count);
+        }
+        Ok(())
+    }
+
+    /// Drops the address spaces of a process, and of forked children that no
+    /// process is known of, as far as they are gone.
+    pub(super) fn reap_spaces(&self, pid: u32) {
+        let dropped = self
+            .spaces
+            .reap(|space| space.pid().is_none_or(|owner| owner == pid));
+        for mapping in &dropped {
+            self.keeper.end_space(mapping.space.id);
+            self.settle_detached(mapping.segment, mapping.view);
+        }
+        for (id, count) in count(&dropped) {
+            if id.home() == self.me.node {
+                // A segment that is gone has no one to count.
+                let _ = self.detached(self.pid(pid), id, count);
+            } else if let Some(link) = self.peers.link(id.home()) {
+                let _ = link.send(&Message::Dropped { id, pid, count }, &[]);
+            }
+        }
+    }
+
+    /// A process has ended.
+    pub(super) fn process_ended(&self, process: &Process) {
+        self.reap_spaces(process.pid);
+        for home in process.undo_homes() {
+            if home == self.me.node {
+                self.home.exit(self.pid(process.pid));
+            } else if let Some(link) = self.peers.link(home) {
+                let _ = link.send(&Message::Exited { pid: process.pid }, &[]);
+            }
+        }
+    }
+}
+
+fn count<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> BTreeMap<ObjectId, u32> {
+    let mut counts = BTreeMap::new();
+    for mapping in mappings {
+        *counts.entry(mapping.segment).or_default() += 1;
+    }
+    counts
+}
+
+/// The parent of a process, from `/proc/PID/stat` (proc(5)).
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold spaces and parentheses; the last one ends it.
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+}

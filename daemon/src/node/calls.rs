@@ -1,0 +1,235 @@
+//! Where a call goes.
+
+use std::sync::Arc;
+
+use dipc_wire::call::{Call, PRIVATE, Reply, flags};
+use dipc_wire::peer::{Caller as PeerCaller, Message};
+use dipc_wire::{Errno, Kind, ObjectId};
+
+use super::Node;
+use super::answer::Asker;
+use super::client::{Client, Place};
+use super::home::{Caller, undoes};
+use super::names::{Claim, Resolution};
+
+impl Node {
+    /// A local program's call. Says where it waits, if it may.
+    pub(crate) fn call(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        call: Call,
+        payload: &[u8],
+    ) -> Option<Place> {
+        if let Call::Get {
+            kind,
+            key,
+            size,
+            flags,
+        } = call
+        {
+            let found = self.get(client, kind, key, size, flags);
+            client.answer(&found.map_or_else(Reply::Failed, Reply::Id), &[]);
+            return None;
+        }
+        let (Some(id), false) = (call.object(), call.is_between_nodes()) else {
+            client.answer(&Reply::Failed(Errno::EINVAL), &[]);
+            return None;
+        };
+        let home = id.home();
+        if let Call::SemOp { .. } = call
+            && undoes(payload)
+        {
+            client.process.undoes_at(home);
+        }
+        let asker = Asker::Client(client.clone());
+        if home == self.me.node {
+            return self
+                .apply(&client.caller, call, payload, asker)
+                .map(Place::Here);
+        }
+        self.counters.remote_call();
+        let names;
+        let payload = match call {
+            Call::Set { uid, gid, .. } => {
+                let users = &self.home.users;
+                names = format!("{}\0{}", users.login(uid), users.group(gid));
+                names.as_bytes()
+            }
+            _ => payload,
+        };
+        let caller = PeerCaller {
+            pid: client.process.pid,
+            login: &client.login,
+        };
+        // Without a link its home is dead, and the object with it.
+        let Some(link) = self.peers.link(home) else {
+            asker.fail(Errno::EINVAL);
+            return None;
+        };
+        match link.ask(caller, call, payload, asker) {
+            Ok(tag) => Some(Place::Away(home, tag)),
+            Err(asker) => {
+                asker.fail(Errno::EIDRM);
+                None
+            }
+        }
+    }
+
+    /// A call on an object of this home, from whichever node. Returns the
+    /// ticket of a call that waits.
+    pub(crate) fn apply(
+        &self,
+        caller: &Caller,
+        call: Call,
+        payload: &[u8],
+        asker: Asker,
+    ) -> Option<crate::semantics::Ticket> {
+        let reply = match call {
+            Call::Get {
+                kind,
+                key,
+                size,
+                flags,
+            } => {
+                // A peer's, whom the referee has sent here. EIDRM: it is gone.
+                let found = self.home.find(caller, kind, key, size, flags);
+                found.unwrap_or(Err(Errno::EIDRM)).map(Reply::Id)
+            }
+            Call::Remove { kind, id } => self.remove(caller, kind, id).map(|()| Reply::Done),
+            Call::Lock { id, lock } => self.home.lock(caller, id, lock).map(|()| Reply::Done),
+            Call::Attach { id, flags } => {
+                self.home
+                    .attach(caller, id, flags)
+                    .map(|attached| Reply::Attached {
+                        size: attached.size,
+                        granule: attached.granule,
+                        quantum: attached.quantum,
+                        may_write: attached.may_write,
+                    })
+            }
+            Call::Detach { id, count } => {
+                self.detached(caller.pid, id, count).map(|()| Reply::Done)
+            }
+            Call::Inherit { id, count } => self
+                .home
+                .inherit(caller.pid, id, count)
+                .map(|()| Reply::Done),
+            _ => return self.home.apply(caller, call, payload, asker),
+        };
+        asker.answer(&reply.unwrap_or_else(Reply::Failed), &[]);
+        None
+    }
+
+    fn remove(&self, caller: &Caller, kind: Kind, id: ObjectId) -> Result<(), Errno> {
+        let (key, destroyed) = match kind {
+            Kind::Sem | Kind::Msg => (self.home.remove(caller, kind, id)?, false),
+            Kind::Shm => {
+                let removed = self.home.remove_segment(caller, id)?;
+                (removed.key, removed.destroyed)
+            }
+        };
+        if let Some(key) = key {
+            self.names.released(kind, key, id);
+        }
+        if destroyed {
+            self.destroy(id);
+        }
+        Ok(())
+    }
+
+    /// The last attachment of a removed segment of this home is gone.
+    pub(crate) fn destroy(&self, id: ObjectId) {
+        self.forget_segment(id);
+        for link in self.peers.links() {
+            let _ = link.send(&Message::Destroyed { id }, &[]);
+        }
+    }
+
+    /// `semget`, `msgget`, `shmget`.
+    fn get(
+        &self,
+        client: &Client,
+        kind: Kind,
+        key: i32,
+        size: u64,
+        flags: u32,
+    ) -> Result<ObjectId, Errno> {
+        self.home.check_get(kind, size)?;
+        let caller = &client.caller;
+        if key == PRIVATE {
+            return self.home.create(caller, kind, key, size, flags);
+        }
+        let create = flags & flags::CREAT != 0;
+        let mut not = None;
+        // Each round means that an object of this key was removed while we
+        // were on the way to it.
+        loop {
+            if let Some(found) = self.home.find(caller, kind, key, size, flags) {
+                return found;
+            }
+            let resolution = self
+                .names
+                .resolve(kind, key, create, not)
+                .map_err(|_| Errno::ETIMEDOUT)?;
+            match resolution {
+                Resolution::Absent => return Err(Errno::ENOENT),
+                Resolution::Create(claim) => {
+                    match self.create_claimed(caller, claim, kind, key, size, flags) {
+                        Err(Errno::EEXIST) => {}
+                        made => return made,
+                    }
+                }
+                Resolution::Found(id) => match self.get_from(client, id, kind, key, size, flags) {
+                    Some(found) => return found,
+                    None => not = Some(id),
+                },
+            }
+        }
+    }
+
+    fn create_claimed(
+        &self,
+        caller: &Caller,
+        claim: Claim,
+        kind: Kind,
+        key: i32,
+        size: u64,
+        flags: u32,
+    ) -> Result<ObjectId, Errno> {
+        let made = self.home.create(caller, kind, key, size, flags);
+        match made {
+            Ok(id) => self.names.created(claim, kind, key, id),
+            Err(_) => self.names.abandoned(claim),
+        }
+        made
+    }
+
+    /// Asks the home that the referee named. `None`: it has the object no more.
+    fn get_from(
+        &self,
+        client: &Client,
+        id: ObjectId,
+        kind: Kind,
+        key: i32,
+        size: u64,
+        flags: u32,
+    ) -> Option<Result<ObjectId, Errno>> {
+        let link = self.peers.link(id.home())?;
+        let caller = PeerCaller {
+            pid: client.process.pid,
+            login: &client.login,
+        };
+        let call = Call::Get {
+            kind,
+            key,
+            size,
+            flags,
+        };
+        match link.ask_and_wait(caller, call, &[])? {
+            Reply::Id(id) => Some(Ok(id)),
+            Reply::Failed(Errno::EIDRM) => None,
+            Reply::Failed(errno) => Some(Err(errno)),
+            _ => Some(Err(Errno::EPROTO)),
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! One connection of a local program: one of its threads, which asks one thing
+//! at a time.
+//!
+//! A program may die with an answer on the way to it. Then what the call did is
+//! **taken back**, so that no semaphore's token and no message dies with it: the
+//! call counts as not made. Three places notice:
+//!
+//! - the socket ends while the call waits: it is withdrawn, and if it was
+//!   granted meanwhile, [`Client::answer`] finds the client gone;
+//! - the socket does not take the answer;
+//! - the socket ends with ECONNRESET: the answer lay in it unread.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use dipc_wire::call::{Call, Reply};
+use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
+use dipc_wire::local::{Hello, HelloReply, MAGIC, Request, Response, VERSION};
+use dipc_wire::peer::Message;
+use dipc_wire::{Errno, NodeId, ObjectId};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, sockopt};
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use super::Node;
+use super::answer::without_names;
+use super::attach::Attaching;
+use super::home::Caller;
+use super::outbox::{Closed, Outbox};
+use super::process::{Process, effective_rights};
+use crate::semantics::{Credentials, Ticket};
+
+/// More unread bytes than this, and a program is given up: it asks one thing at
+/// a time, so it has one answer to read.
+const BACKLOG: usize = 64 << 20;
+/// Descriptors that one message may bring; more are closed at once.
+const DESCRIPTORS: usize = 4;
+
+/// A connected thread of a program.
+pub(crate) struct Client {
+    node: Arc<Node>,
+    outbox: Arc<Outbox>,
+    pub(crate) process: Arc<Process>,
+    /// Who it is here.
+    pub(crate) caller: Caller,
+    /// Its name on other nodes.
+    pub(crate) login: Arc<str>,
+    state: Mutex<State>,
+}
+
+/// A call that waits, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// In this home.
+    Here(Ticket),
+    /// In another home, under this tag of the link to it.
+    Away(NodeId, u64),
+}
+
+#[derive(Default)]
+struct State {
+    /// What was asked last, as far as it must be taken back.
+    asked: Asked,
+    /// The operations, or the text that was given, of `asked`.
+    bytes: Vec<u8>,
+    place: Option<Place>,
+    /// An answer is due.
+    pending: bool,
+    /// The socket did not take the answer.
+    undelivered: bool,
+    /// The connection has ended.
+    gone: bool,
+}
+
+/// A call whose effect is taken back if nobody learns of it.
+#[derive(Clone, Copy, Default, Debug)]
+enum Asked {
+    /// Anything else: what it did is done, or it did nothing.
+    #[default]
+    Other,
+    Operation(ObjectId),
+    Message(ObjectId),
+    /// A message that was given, with its type.
+    Given(ObjectId, i64),
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug, Error)]
+pub(super) enum ClientError {
+    #[error(transparent)]
+    Io(#[from] nix::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("it asks before it has its answer")]
+    Impatient,
+    #[error("it does not begin with a hello")]
+    Stranger,
+    #[error("it does not take its answer")]
+    Deaf,
+    #[error("its descriptors do not fit its request")]
+    Descriptors,
+}
+
+impl From<Closed> for ClientError {
+    fn from(_: Closed) -> Self {
+        ClientError::Deaf
+    }
+}
+
+/// Serves local programs, for ever.
+pub(super) fn listen(node: &Arc<Node>, listener: UnixListener) -> std::io::Result<()> {
+    let node = node.clone();
+    thread::Builder::new()
+        .name("clients".into())
+        .spawn(move || {
+            loop {
+                match listener.accept() {
+                    Ok((stream, _)) => {
+                        let node = node.clone();
+                        let serve = move || node.serve_client(&stream);
+                        let spawned = thread::Builder::new().stack_size(256 << 10).spawn(serve);
+                        if let Err(error) = spawned {
+                            tracing::error!(%error, "a program is turned away: no more threads");
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "a program is turned away");
+                        // Out of descriptors: wait until one may have come back.
+                        thread::sleep(std::time::Duration::from_millis(100));
+                    }
+                }
+            }
+        })?;
+    Ok(())
+}
+
+impl Node {
+    fn serve_client(self: &Arc<Self>, stream: &UnixStream) {
+        let mut reader = Reader {
+            buffer: FrameBuffer::new(),
+            descriptors: Vec::new(),
+        };
+        let client = match self.greet(stream, &mut reader) {
+            Ok(Some(client)) => client,
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%error, "a connection was no program's"),
+        };
+        let mut attaching = None;
+        let end = loop {
+            match self.serve_one(&client, stream, &mut reader, &mut attaching) {
+                Ok(true) => {}
+                Ok(false) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        let unread = matches!(end, Some(ClientError::Io(nix::Error::ECONNRESET)));
+        if let Some(error) = end.filter(|_| !unread) {
+            tracing::warn!(pid = client.process.pid, %error, "a program's connection is closed");
+        }
+        client.ended(unread);
+        if let Some(attaching) = attaching {
+            self.abandon(&client, attaching);
+        }
+        self.reap_spaces(client.process.pid);
+    }
+
+    /// Finds out who connects. `None`: it speaks another version, and was told.
+    fn greet(
+        self: &Arc<Self>,
+        stream: &UnixStream,
+        reader: &mut Reader,
+    ) -> Result<Option<Arc<Client>>, ClientError> {
+        let hello: Hello = loop {
+            if let Some(frame) = reader.buffer.next_frame()? {
+                break frame.message().map_err(|_| ClientError::Stranger)?;
+            }
+            if !reader.read(stream)? {
+                return Err(ClientError::Stranger);
+            }
+        };
+        if hello.magic != MAGIC {
+            return Err(ClientError::Stranger);
+        }
+        let outbox = Outbox::new(stream.try_clone().map_err(io_errno)?.into(), BACKLOG);
+        let accepted = hello.version == VERSION;
+        let reply = HelloReply {
+            version: VERSION,
+            accepted,
+            node: self.me.node,
+        };
+        let peer = getsockopt(stream, sockopt::PeerCredentials)?;
+        if !accepted {
+            tracing::warn!(
+                pid = peer.pid(),
+                theirs = hello.version,
+                ours = VERSION,
+                "a program has the libdipc.so of another version; give it the one of this daemon"
+            );
+            outbox.send([Encoded::new(&reply, 0)?.as_ref(), &[]])?;
+            return Ok(None);
+        }
+        let pid = u32::try_from(peer.pid()).map_err(|_| ClientError::Stranger)?;
+        let pidfd = getsockopt(stream, sockopt::PeerPidfd)?;
+        let (process, ended) = self
+            .processes
+            .enter(pid, peer.uid(), pidfd)
+            .map_err(io_errno)?;
+        if let Some(ended) = ended {
+            self.process_ended(&ended);
+        }
+        let (groups, capabilities) = effective_rights(pid);
+        let credentials = Credentials {
+            uid: peer.uid(),
+            gid: peer.gid(),
+            groups,
+            capabilities,
+        };
+        let client = Arc::new(Client {
+            node: self.clone(),
+            outbox,
+            process,
+            caller: Caller {
+                pid: self.pid(pid),
+                credentials: Arc::new(credentials),
+            },
+            login: self.home.users.login(peer.uid()),
+            state: Mutex::default(),
+        });
+        client
+            .outbox
+            .send([Encoded::new(&reply, 0)?.as_ref(), &[]])?;
+        Ok(Some(client))
+    }
+
+    /// Serves one request; false when the program has closed the connection.
+    fn serve_one(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        stream: &UnixStream,
+        reader: &mut Reader,
+        attaching: &mut Option<Attaching>,
+    ) -> Result<bool, ClientError> {
+        let Some(frame) = reader.buffer.next_frame()? else {
+            return reader.read(stream);
+        };
+        let request: Request = frame.message()?;
+        let payload = frame.payload;
+        let mut descriptors = std::mem::take(&mut reader.descriptors);
+        if request == Request::Withdraw {
+            self.withdraw(client);
+            return Ok(true);
+        }
+        if client.state.lock().pending {
+            return Err(ClientError::Impatient);
+        }
+        let uffd = descriptors.pop();
+        if !descriptors.is_empty() {
+            return Err(ClientError::Descriptors);
+        }
+        match request {
+            Request::Call(call) => {
+                self.counters.call();
+                client.begin(call, payload);
+                let place = self.call(client, call, payload);
+                client.state.lock().place = place;
+            }
+            Request::Withdraw => {}
+            Request::Attach {
+                id,
+                flags,
+                need_uffd,
+            } => {
+                self.abandon_last(client, attaching);
+                *attaching = self.attach(client, id, flags, need_uffd)?;
+            }
+            Request::Map { addr } => {
+                let done = match attaching.take() {
+                    Some(half) => self.map(client, half, addr, uffd),
+                    None => Err(Errno::EINVAL),
+                };
+                client.done(done)?;
+            }
+            Request::Abandon => {
+                self.abandon_last(client, attaching);
+                client.done(Ok(()))?;
+            }
+            Request::Detach { addr } => client.done(self.detach(client, addr))?,
+            Request::Forked { parent } => {
+                client.done(self.child_reports(client, parent, payload, uffd))?;
+            }
+            Request::List => client.rows(&self.list_cluster())?,
+            Request::Status => client.rows(&self.status_of_cluster())?,
+        }
+        Ok(true)
+    }
+
+    fn abandon_last(self: &Arc<Self>, client: &Client, attaching: &mut Option<Attaching>) {
+        if let Some(half) = attaching.take() {
+            self.abandon(client, half);
+        }
+    }
+
+    /// A signal came to a program that waits, or it is gone.
+    fn withdraw(&self, client: &Client) {
+        let place = {
+            let state = client.state.lock();
+            state.place.filter(|_| state.pending)
+        };
+        match place {
+            Some(Place::Here(ticket)) => self.home.withdraw(ticket, Errno::EINTR),
+            Some(Place::Away(node, tag)) => {
+                if let Some(link) = self.peers.link(node) {
+                    let _ = link.send(&Message::Withdraw { tag }, &[]);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn take_back(&self, client: &Client, asked: Asked, bytes: &[u8]) {
+        let (id, pid) = match asked {
+            Asked::Operation(id) => (id, client.caller.pid),
+            Asked::Given(id, _) => (id, client.caller.pid),
+            Asked::Other | Asked::Message(_) => return,
+        };
+        tracing::debug!(pid = pid.pid, %id, "a call is taken back: its process died first");
+        let here = id.home() == self.me.node;
+        let message = match asked {
+            Asked::Given(_, mtype) if here => return self.home.put_back(id, mtype, bytes),
+            Asked::Given(_, mtype) => Message::UndeliveredMessage { id, mtype },
+            _ if here => return self.home.revert_op(id, pid, bytes),
+            _ => Message::UndeliveredOp { id, pid: pid.pid },
+        };
+        if let Some(link) = self.peers.link(id.home()) {
+            let _ = link.send(&message, bytes);
+        }
+    }
+}
+
+impl Client {
+    /// The process id on this node.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    fn begin(&self, call: Call, payload: &[u8]) {
+        let mut state = self.state.lock();
+        state.bytes.clear();
+        state.asked = match call {
+            Call::SemOp { id, .. } => {
+                state.bytes.extend_from_slice(payload);
+                Asked::Operation(id)
+            }
+            Call::MsgRcv { id, .. } => Asked::Message(id),
+            _ => Asked::Other,
+        };
+        state.place = None;
+        state.pending = true;
+        self.process.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn settled(&self, state: &mut State) {
+        if std::mem::take(&mut state.pending) {
+            self.process.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The answer to a call, from whichever thread has it.
+    pub(crate) fn answer(&self, reply: &Reply<'_>, payload: &[u8]) {
+        let mut state = self.state.lock();
+        self.settled(&mut state);
+        match (reply, state.asked) {
+            (Reply::Message { mtype }, Asked::Message(id)) => {
+                state.asked = Asked::Given(id, *mtype);
+                state.bytes.clear();
+                state.bytes.extend_from_slice(payload);
+            }
+            (Reply::Failed(_), _) => state.asked = Asked::Other,
+            _ => {}
+        }
+        if state.gone {
+            let asked = std::mem::take(&mut state.asked);
+            let bytes = std::mem::take(&mut state.bytes);
+            drop(state);
+            return self.node.take_back(self, asked, &bytes);
+        }
+        let sent = Encoded::new(&Response::Reply(without_names(reply)), payload.len())
+            .map(|header| self.outbox.send([header.as_ref(), payload]));
+        state.undelivered = !matches!(sent, Ok(Ok(())));
+    }
+
+    /// The connection has ended; `unread` when the last answer lay in it.
+    fn ended(&self, unread: bool) {
+        let mut state = self.state.lock();
+        state.gone = true;
+        if state.pending {
+            drop(state);
+            return self.node.withdraw(self);
+        }
+        if unread || state.undelivered {
+            let asked = std::mem::take(&mut state.asked);
+            let bytes = std::mem::take(&mut state.bytes);
+            drop(state);
+            self.node.take_back(self, asked, &bytes);
+        }
+    }
+
+    /// The answer to a request that its own thread has served.
+    pub(super) fn done(&self, done: Result<(), Errno>) -> Result<(), ClientError> {
+        let reply = done.map_or_else(Reply::Failed, |()| Reply::Done);
+        self.respond(&Response::Reply(reply), &[], &[])
+    }
+
+    pub(super) fn respond(
+        &self,
+        response: &Response<'_>,
+        payload: &[u8],
+        descriptors: &[RawFd],
+    ) -> Result<(), ClientError> {
+        let header = Encoded::new(response, payload.len())?;
+        Ok(self
+            .outbox
+            .send_with([header.as_ref(), payload], descriptors)?)
+    }
+
+    fn rows<T: serde::Serialize>(&self, rows: &[T]) -> Result<(), ClientError> {
+        let bytes = postcard::to_stdvec(rows).map_err(|_| FrameError::NoRoom)?;
+        self.respond(&Response::Rows, &bytes, &[])
+    }
+}
+
+/// What has arrived on a connection and is not yet used.
+struct Reader {
+    buffer: FrameBuffer,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Reader {
+    /// Waits for more; false at the connection's end.
+    fn read(&mut self, stream: &UnixStream) -> Result<bool, ClientError> {
+        let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS]);
+        let count = loop {
+            let mut slices = [IoSliceMut::new(self.buffer.space())];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let result = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut control), flags);
+            let message = match result {
+                Err(nix::Error::EINTR) => continue,
+                other => other?,
+            };
+            for part in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(fds) = part {
+                    // SAFETY: the kernel has just put these descriptors into our
+                    // table, for this message.
+                    let owned = fds.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) });
+                    self.descriptors.extend(owned);
+                }
+            }
+            break message.bytes;
+        };
+        self.buffer.filled(count);
+        Ok(count > 0)
+    }
+}
+
+fn io_errno(error: std::io::Error) -> ClientError {
+    ClientError::Io(nix::Error::from_raw(
+        error.raw_os_error().unwrap_or(libc::EIO),
+    ))
+}

@@ -1,0 +1,163 @@
+//! What a peer says.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::thread;
+
+use dipc_wire::call::Reply;
+use dipc_wire::frame::FrameBuffer;
+use dipc_wire::peer::Message;
+use dipc_wire::{Errno, Pid};
+
+use super::Node;
+use super::answer::Asker;
+use super::home::Caller;
+use super::link::{Link, Pending};
+
+impl Node {
+    /// Starts the thread that hears a peer until the link is lost.
+    pub(super) fn hear(
+        self: &Arc<Self>,
+        link: Arc<Link>,
+        mut stream: TcpStream,
+        mut buffer: FrameBuffer,
+    ) -> std::io::Result<()> {
+        let node = self.clone();
+        thread::Builder::new()
+            .name(format!("peer-{}", link.node))
+            .spawn(move || {
+                let why = loop {
+                    match buffer.next_frame() {
+                        Err(error) => break error.to_string(),
+                        Ok(Some(frame)) => match frame.message() {
+                            Err(error) => break error.to_string(),
+                            Ok(message) => {
+                                if let Err(violation) = node.heard(&link, message, frame.payload) {
+                                    break violation;
+                                }
+                            }
+                        },
+                        Ok(None) => match stream.read(buffer.space()) {
+                            Ok(0) => break "it closed the connection".into(),
+                            Ok(count) => buffer.filled(count),
+                            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                                break format!("nothing was heard of it for {:?}", node.timeout);
+                            }
+                            Err(error) => break error.to_string(),
+                        },
+                    }
+                };
+                node.link_lost(&link, &why);
+            })?;
+        Ok(())
+    }
+
+    /// One message. An error is what no honest peer says.
+    fn heard(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        message: Message<'_>,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        self.counters.received();
+        let from = |pid: u32| Pid {
+            node: link.node,
+            pid,
+        };
+        let ours = |id: dipc_wire::ObjectId| {
+            if id.home() == self.me.node {
+                Ok(id)
+            } else {
+                Err(format!("{id:?} is not ours"))
+            }
+        };
+        match message {
+            Message::Call { tag, caller, call } => {
+                if let Some(id) = call.object() {
+                    ours(id)?;
+                }
+                let credentials = self.home.users.credentials(caller.login);
+                let caller = Caller {
+                    pid: from(caller.pid),
+                    credentials,
+                };
+                self.apply(
+                    &caller,
+                    call,
+                    payload,
+                    Asker::Peer {
+                        link: link.clone(),
+                        tag,
+                    },
+                );
+            }
+            Message::Reply { tag, reply } => self.replied(link, tag, reply, payload),
+            Message::Withdraw { tag } => {
+                if let Some(ticket) = self.home.waiters().remote(link.node, tag) {
+                    self.home.withdraw(ticket, Errno::EINTR);
+                }
+            }
+            Message::UndeliveredOp { id, pid } => {
+                self.home.revert_op(ours(id)?, from(pid), payload);
+            }
+            Message::UndeliveredMessage { id, mtype } => {
+                self.home.put_back(ours(id)?, mtype, payload);
+            }
+            Message::Exited { pid } => self.home.exit(from(pid)),
+            Message::Dropped { id, pid, count } => {
+                // A segment that is gone has no one to count.
+                let _ = self.detached(from(pid), ours(id)?, count);
+            }
+            Message::Coherence { id, message } => {
+                self.coherence(link.node, id, message, payload)?;
+            }
+            Message::Destroyed { id } => {
+                if id.home() != link.node {
+                    return Err(format!("it destroys {id:?}, which is not its own"));
+                }
+                self.forget_segment(id);
+            }
+            Message::List { tag } => self.answer_rows(link, tag, &self.list()),
+            Message::Status { tag } => self.answer_rows(link, tag, &[self.status()]),
+            Message::Rows { tag } => {
+                if let Some(Pending::Rows(sender)) = link.take(tag) {
+                    let _ = sender.send(payload.to_vec());
+                }
+            }
+            Message::Ping => {}
+        }
+        Ok(())
+    }
+
+    fn replied(&self, link: &Link, tag: u64, mut reply: Reply<'_>, payload: &[u8]) {
+        // An answer that nobody waits for: its asker was told of a failure.
+        let Some(Pending::Call(asker)) = link.take(tag) else {
+            return;
+        };
+        let perm = match &mut reply {
+            Reply::Sem(stat) => Some(&mut stat.perm),
+            Reply::Msg(stat) => Some(&mut stat.perm),
+            Reply::Shm(stat) => Some(&mut stat.perm),
+            _ => None,
+        };
+        if let Some(perm) = perm {
+            // The numbers are the home's; the names mean somebody here, or
+            // nobody, and then the foreign number is as good as any.
+            let users = &self.home.users;
+            perm.uid = users.uid(perm.owner).unwrap_or(perm.uid);
+            perm.gid = users.gid(perm.group).unwrap_or(perm.gid);
+            perm.cuid = users.uid(perm.creator).unwrap_or(perm.cuid);
+            perm.cgid = users.gid(perm.creator_group).unwrap_or(perm.cgid);
+        }
+        asker.answer(&reply, payload);
+    }
+
+    fn answer_rows<T: serde::Serialize>(&self, link: &Link, tag: u64, rows: &[T]) {
+        match postcard::to_stdvec(rows) {
+            Ok(bytes) => drop(link.send(&Message::Rows { tag }, &bytes)),
+            Err(error) => tracing::error!(%error, "a list that cannot be sent"),
+        }
+    }
+}

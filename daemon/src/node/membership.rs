@@ -1,0 +1,226 @@
+//! Nodes that come and go.
+//!
+//! A link that breaks is the death of its peer's life: nothing is sent again,
+//! and nobody waits for it to come back. The referee hears of it and tells the
+//! others. Death comes by two ways, a broken link or the referee's word;
+//! whichever is first does the work ([`Node::ended`]).
+
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use dipc_wire::frame::FrameBuffer;
+use dipc_wire::peer::{Hello, Message};
+use dipc_wire::referee::ToNode;
+use dipc_wire::{Errno, Incarnation, NodeId};
+
+use super::Node;
+use super::answer::Asker;
+use super::link::{HandshakeError, Link, Pending, hear_hello, say_hello, tune};
+use super::names::{JoinError, Joined, Known, Referee, join};
+use super::peers::Member;
+
+/// How long to wait before a referee that does not answer is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// What a node waits for before it serves programs.
+pub(super) type Ready = crossbeam::channel::Sender<Result<(), String>>;
+
+impl Node {
+    /// Starts the thread that talks to the referee, over its deaths. `ready`
+    /// hears once whether all present members are connected.
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        referee: Arc<Referee>,
+        mut joined: Joined,
+        ready: Ready,
+    ) -> std::io::Result<()> {
+        let node = self.clone();
+        thread::Builder::new()
+            .name("referee".into())
+            .spawn(move || {
+                loop {
+                    let known = || Known {
+                        keys: node.home.keys(),
+                        members: node.peers.lives(),
+                    };
+                    let why = referee.serve(joined, known, |message| node.told(&message, &ready));
+                    tracing::warn!(referee = referee.address, %why, "the referee is gone");
+                    joined = node.rejoin(&referee);
+                    tracing::info!(referee = referee.address, "the referee is back");
+                }
+            })?;
+        Ok(())
+    }
+
+    fn rejoin(&self, referee: &Referee) -> Joined {
+        loop {
+            let patience = self.timeout * 2;
+            match join(
+                &referee.address,
+                &self.name,
+                &self.address,
+                Some(self.me),
+                patience,
+            ) {
+                Ok(joined) if joined.me == self.me => return joined,
+                Ok(_) => self.die("the referee takes it for another node"),
+                Err(error @ JoinError::Refused(_)) => self.die(&error.to_string()),
+                Err(error) => tracing::debug!(%error, "the referee does not answer"),
+            }
+            thread::sleep(AGAIN);
+        }
+    }
+
+    fn told(self: &Arc<Self>, message: &ToNode<'_>, ready: &Ready) {
+        match *message {
+            ToNode::Member {
+                node,
+                incarnation,
+                name,
+                address,
+                you_connect,
+            } => {
+                tracing::info!(%node, %incarnation, name, address, "a member");
+                self.peers.welcome(node, Member { incarnation });
+                self.memory_of_new(node);
+                if you_connect
+                    && self.peers.link(node).is_none()
+                    && let Err(error) = self.connect(node, incarnation, address)
+                {
+                    // A newcomer that cannot reach a member is the one to go.
+                    let _ = ready.send(Err(format!(
+                        "cannot connect to member {name} at {address}: {error}. Check that this \
+                         host reaches that address, or end that node"
+                    )));
+                }
+            }
+            ToNode::Gone { node, incarnation } => self.ended(node, incarnation),
+            ToNode::Fenced => self.die("the cluster has declared it dead"),
+            ToNode::Complete => drop(ready.send(Ok(()))),
+            ToNode::Found { .. } | ToNode::Absent { .. } | ToNode::Create { .. } | ToNode::Ping => {
+            }
+        }
+    }
+
+    fn connect(
+        self: &Arc<Self>,
+        to: NodeId,
+        incarnation: Incarnation,
+        address: &str,
+    ) -> Result<(), HandshakeError> {
+        let address = address
+            .to_socket_addrs()?
+            .next()
+            .ok_or_else(|| std::io::Error::other("the address has no host"))?;
+        let stream = TcpStream::connect_timeout(&address, self.timeout)?;
+        tune(&stream, self.timeout)?;
+        say_hello(&stream, self.me, to, incarnation)?;
+        let mut buffer = FrameBuffer::new();
+        let hello = hear_hello(&stream, &mut buffer, self.me)?;
+        if (hello.node, hello.incarnation) != (to, incarnation) {
+            return Err(HandshakeError::Mistaken);
+        }
+        let nothing = || Ok::<(), HandshakeError>(());
+        self.begin_link(stream, buffer, &hello, nothing)
+    }
+
+    fn begin_link(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        buffer: FrameBuffer,
+        hello: &Hello,
+        last: impl FnOnce() -> Result<(), HandshakeError>,
+    ) -> Result<(), HandshakeError> {
+        let link = Link::new(&stream, hello, self.counters.clone())?;
+        self.peers
+            .connect(&link, last)?
+            .ok_or(HandshakeError::NotAMember)?;
+        self.hear(link, stream, buffer)?;
+        Ok(())
+    }
+
+    /// Starts the thread that lets peers in.
+    pub(super) fn admit(self: &Arc<Self>, listener: TcpListener) -> std::io::Result<()> {
+        let node = self.clone();
+        thread::Builder::new().name("peers".into()).spawn(move || {
+            loop {
+                match listener.accept() {
+                    Ok((stream, address)) => {
+                        let node = node.clone();
+                        let spawned = thread::Builder::new().spawn(move || {
+                            if let Err(error) = node.let_in(stream) {
+                                tracing::warn!(%address, %error, "a connection is refused");
+                            }
+                        });
+                        if let Err(error) = spawned {
+                            tracing::error!(%error, "no thread to let a peer in");
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "a peer cannot be let in");
+                        // Out of descriptors: wait until one may have come back.
+                        thread::sleep(AGAIN);
+                    }
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn let_in(self: &Arc<Self>, stream: TcpStream) -> Result<(), HandshakeError> {
+        tune(&stream, self.timeout)?;
+        // Who is not known yet has nothing long to say.
+        let mut buffer = FrameBuffer::limited(0);
+        let hello = hear_hello(&stream, &mut buffer, self.me)?;
+        // The referee's word may come later than the newcomer.
+        if !self
+            .peers
+            .is_member(hello.node, hello.incarnation, self.timeout)
+        {
+            return Err(HandshakeError::NotAMember);
+        }
+        let ours = || say_hello(&stream, self.me, hello.node, hello.incarnation);
+        // The newcomer waits for our hello, so nothing follows its own yet.
+        let (clone, rest) = (stream.try_clone()?, FrameBuffer::new());
+        self.begin_link(clone, rest, &hello, ours)
+    }
+
+    /// A link broke: its peer's life is over.
+    pub(super) fn link_lost(&self, link: &Link, why: &str) {
+        tracing::warn!(node = %link.node, incarnation = %link.incarnation, why, "a link is lost");
+        self.names.peer_lost(link.node, link.incarnation);
+        self.ended(link.node, link.incarnation);
+    }
+
+    /// A life is over. What it had here ends, and what of ours was there is
+    /// lost; who waits for it is told.
+    fn ended(&self, node: NodeId, incarnation: Incarnation) {
+        let Some(link) = self.peers.end(node, incarnation) else {
+            return;
+        };
+        tracing::info!(%node, %incarnation, "a member is gone");
+        let pending = link.map(|link| link.lose()).unwrap_or_default();
+        for asker in pending.into_iter().filter_map(|pending| match pending {
+            Pending::Call(asker @ (Asker::Client(_) | Asker::Peer { .. })) => Some(asker),
+            // A thread that waits finds its channel closed.
+            Pending::Call(Asker::Thread(_)) | Pending::Rows(_) => None,
+        }) {
+            // The object is lost with its home, as if it had been removed.
+            asker.fail(Errno::EIDRM);
+        }
+        for destroyed in self.home.forget_node(node) {
+            self.destroy(destroyed);
+        }
+        self.memory_of_dead(node);
+    }
+
+    /// Others must hear that this node lives, even when it has nothing to say.
+    pub(super) fn ping(&self) {
+        self.names.ping();
+        for link in self.peers.links() {
+            let _ = link.send(&Message::Ping, &[]);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The node: threads, sockets and clocks around the pure machines.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`start`] | puts a node together, and takes it down |
+//! | [`client`] | one connection of a local program |
+//! | [`calls`] | where a call goes: to this home or another |
+//! | [`home`] | the objects whose home is this node |
+//! | [`attach`] | `shmat`, `shmdt` and `fork` of local programs |
+//! | [`segments`] | the segments in use here: faults and coherence messages |
+//! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
+//! | [`names`] | the referee's client |
+//! | [`membership`] | nodes that come and go |
+//! | [`process`], [`users`] | who the programs are |
+//! | [`outbox`], [`timer`], [`counters`], [`answer`] | tools |
+//!
+//! Threads block in one place each: a client's or peer's thread in reading its
+//! socket, a space's in its userfaultfd. Whoever has something to send sends it
+//! itself (see [`outbox`]), so a remote `semop` wakes four threads and no more.
+
+mod admin;
+mod answer;
+mod attach;
+mod calls;
+mod client;
+mod counters;
+mod home;
+mod inbound;
+mod link;
+mod membership;
+mod names;
+mod outbox;
+mod peers;
+mod process;
+mod segments;
+mod start;
+mod timer;
+mod users;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dipc_wire::referee::Membership;
+use dipc_wire::{ObjectId, Pid};
+
+use crate::keeper::Keeper;
+use crate::memory::Spaces;
+use crate::semantics::Ticket;
+use counters::Counters;
+use home::Home;
+use names::Names;
+use peers::Peers;
+use process::Processes;
+use segments::Segments;
+use timer::Timer;
+
+pub use start::{StartError, run};
+
+/// What the objects made here are like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// Unit of coherence in bytes.
+    pub(crate) granule: u64,
+    /// Nanoseconds for which a node keeps one.
+    pub(crate) quantum: u64,
+}
+
+/// What a node must know of a segment to use it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Shape {
+    /// Bytes, as asked for.
+    pub(crate) size: u64,
+    /// Unit of coherence in bytes.
+    pub(crate) granule: u64,
+    /// Nanoseconds for which a node keeps one.
+    pub(crate) quantum: u64,
+}
+
+/// What happens at a time set before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Task {
+    /// `semtimedop` has waited long enough.
+    TimeOut(Ticket),
+    /// A granule's time quantum is over.
+    Expire { segment: ObjectId, granule: u64 },
+    /// Others must hear that we live.
+    Ping,
+}
+
+/// One node.
+pub(crate) struct Node {
+    pub(crate) me: Membership,
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) socket: String,
+    pub(crate) timeout: Duration,
+    /// Zero of the coherence machines' clock.
+    pub(crate) began: Instant,
+    pub(crate) home: Home,
+    pub(crate) peers: Peers,
+    pub(crate) names: Names,
+    pub(crate) processes: Arc<Processes>,
+    pub(crate) spaces: Spaces,
+    pub(crate) segments: Segments,
+    pub(crate) timer: Arc<Timer<Task>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) keeper: Keeper,
+    pub(crate) late: segments::Late,
+    pub(crate) faults: attach::FaultService,
+}
+
+impl Node {
+    /// A process of this node, as the cluster names it.
+    pub(crate) fn pid(&self, pid: u32) -> Pid {
+        Pid {
+            node: self.me.node,
+            pid,
+        }
+    }
+
+    /// The coherence machines' clock, in nanoseconds.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Ends this node at once, as if it had been killed: the keeper sees to the
+    /// programs, the referee to the others. For when going on would be wrong.
+    pub(crate) fn die(&self, why: &str) -> ! {
+        tracing::error!("this node ends: {why}. Its programs get errors; restart dipcd");
+        std::process::exit(1)
+    }
+}

@@ -1,0 +1,349 @@
+//! The segments in use on this node: page faults and coherence messages go in,
+//! memory is changed and messages go out.
+//!
+//! One lock a segment is held from an event until all of its actions are done,
+//! messages sent: so what is sent for a segment leaves in the order in which it
+//! was decided, which the protocol relies on. Sending never waits.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use dipc_wire::coherence::{Content, Message};
+use dipc_wire::peer;
+use dipc_wire::{NodeId, ObjectId};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::{Mutex, RwLock};
+
+use super::{Node, Shape, Task};
+use crate::coherence::{Action, Config, Protocol};
+use crate::memory::spaces::{Fault, News, View};
+use crate::memory::{Passing, SegmentMemory, Space, access_of};
+
+/// All segments that this node uses or is home of, as far as they were touched.
+#[derive(Default)]
+pub(crate) struct Segments {
+    table: RwLock<HashMap<ObjectId, Arc<Segment>>>,
+}
+
+/// One segment on this node.
+pub(crate) struct Segment {
+    id: ObjectId,
+    pub(crate) state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    protocol: Protocol,
+    pub(crate) memory: SegmentMemory,
+}
+
+/// Events that were read in passing, for a thread that holds no lock.
+pub(crate) struct Late {
+    sender: Sender<News>,
+    receiver: Receiver<News>,
+}
+
+impl Late {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = unbounded();
+        Late { sender, receiver }
+    }
+}
+
+impl Passing for Late {
+    fn pass(&self, news: News) {
+        // The receiver lives as long as the sender.
+        let _ = self.sender.send(news);
+    }
+}
+
+/// A number nobody can guess.
+fn secret() -> io::Result<u128> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+impl Segments {
+    pub(crate) fn get(&self, id: ObjectId) -> Option<Arc<Segment>> {
+        self.table.read().get(&id).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Segment>> {
+        self.table.read().values().cloned().collect()
+    }
+
+    /// The segment, new to this node or not.
+    pub(crate) fn enter(&self, me: NodeId, id: ObjectId, shape: Shape) -> io::Result<Arc<Segment>> {
+        if let Some(segment) = self.get(id) {
+            return Ok(segment);
+        }
+        let config = Config {
+            me,
+            home: id.home(),
+            granules: shape.size.div_ceil(shape.granule),
+            quantum: shape.quantum,
+            secret: secret()?,
+        };
+        let state = State {
+            protocol: Protocol::new(config),
+            memory: SegmentMemory::new(id, shape.size, shape.granule),
+        };
+        let segment = Arc::new(Segment {
+            id,
+            state: Mutex::new(state),
+        });
+        Ok(self.table.write().entry(id).or_insert(segment).clone())
+    }
+
+    fn remove(&self, id: ObjectId) -> Option<Arc<Segment>> {
+        self.table.write().remove(&id)
+    }
+}
+
+impl Node {
+    /// Starts the thread that serves a space's faults.
+    pub(crate) fn watch(self: &Arc<Self>, space: Arc<Space>) -> io::Result<()> {
+        self.keeper.space(space.id, space.uffd.as_fd());
+        for mapping in self.spaces.mappings(space.id) {
+            self.keeper.map(space.id, mapping.range);
+        }
+        let node = self.clone();
+        let name = format!("faults-{}", space.pid().unwrap_or(0));
+        thread::Builder::new()
+            .name(name)
+            .stack_size(256 << 10)
+            .spawn(move || {
+                loop {
+                    let mut ready = [
+                        PollFd::new(space.uffd.as_fd(), PollFlags::POLLIN),
+                        PollFd::new(space.ended(), PollFlags::POLLIN),
+                    ];
+                    // Interrupted or not, the next look tells.
+                    let _ = poll(&mut ready, PollTimeout::NONE);
+                    if ready[1].any() == Some(true) {
+                        return;
+                    }
+                    node.news(node.spaces.read(&space));
+                }
+            })?;
+        Ok(())
+    }
+
+    /// Starts the thread for what was read in passing.
+    pub(crate) fn watch_late(self: &Arc<Self>) -> io::Result<()> {
+        let node = self.clone();
+        thread::Builder::new().name("late".into()).spawn(move || {
+            while let Ok(news) = node.late.receiver.recv() {
+                node.news(news);
+            }
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn news(self: &Arc<Self>, news: News) {
+        for child in news.children {
+            self.forked(&child);
+            if let Err(error) = self.watch(child) {
+                // Its faults would wait for ever.
+                self.die(&format!("a forked child cannot be served: {error}"));
+            }
+        }
+        for fault in news.faults {
+            self.fault(fault);
+        }
+    }
+
+    /// A thread of this node waits for a page.
+    fn fault(&self, fault: Fault) {
+        self.counters.fault(fault.write);
+        let Some(segment) = self.segments.get(fault.mapping.segment) else {
+            return;
+        };
+        let mut state = segment.state.lock();
+        let granule = state.memory.granule_at(fault.offset());
+        let access = access_of(&fault);
+        state.memory.wait(fault);
+        let mut actions = Vec::new();
+        state
+            .protocol
+            .fault(granule, access, self.now(), &mut actions);
+        self.execute(&segment, &mut state, &actions, &[]);
+    }
+
+    /// A peer says something about a granule. An error is a violation of the
+    /// protocol, for the log.
+    pub(crate) fn coherence(
+        &self,
+        from: NodeId,
+        id: ObjectId,
+        message: Message,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let segment = match self.segments.get(id) {
+            Some(segment) => segment,
+            None => match self
+                .home
+                .shape(id)
+                .map(|s| self.segments.enter(self.me.node, id, s))
+            {
+                Some(Ok(segment)) => segment,
+                Some(Err(error)) => return Err(error.to_string()),
+                // Destroyed meanwhile: the sender is about to hear of it.
+                None => return Ok(()),
+            },
+        };
+        let mut state = segment.state.lock();
+        let expected = match message {
+            Message::Grant {
+                content: Content::Data,
+                granule,
+                ..
+            }
+            | Message::Evict {
+                content: Content::Data,
+                granule,
+            } => {
+                self.counters.granule_in();
+                state.memory.granule_len_checked(granule)
+            }
+            _ => Some(0),
+        };
+        if expected != Some(payload.len()) {
+            return Err(format!("{message:?} came with {} bytes", payload.len()));
+        }
+        let mut actions = Vec::new();
+        let heard = state
+            .protocol
+            .receive(from, message, self.now(), &mut actions);
+        self.execute(&segment, &mut state, &actions, payload);
+        heard.map_err(|violation| violation.to_string())
+    }
+
+    /// A granule's time quantum is over.
+    pub(crate) fn expire(&self, id: ObjectId, granule: u64) {
+        let Some(segment) = self.segments.get(id) else {
+            return;
+        };
+        let mut state = segment.state.lock();
+        let mut actions = Vec::new();
+        state.protocol.expire(granule, self.now(), &mut actions);
+        self.execute(&segment, &mut state, &actions, &[]);
+    }
+
+    /// The last process of this node has detached: nothing is kept here, unless
+    /// this is the segment's home.
+    pub(crate) fn settle_detached(&self, id: ObjectId, view: View) {
+        let Some(segment) = self.segments.get(id) else {
+            return;
+        };
+        let mut state = segment.state.lock();
+        if !self.spaces.is_mapped(id, Some(view)) && view != View::Shared {
+            state.memory.end_view(view);
+            self.keeper.end_memory(id, view);
+        }
+        if self.spaces.is_mapped(id, None) {
+            return;
+        }
+        let mut actions = Vec::new();
+        state.protocol.evict_all(self.now(), &mut actions);
+        self.execute(&segment, &mut state, &actions, &[]);
+    }
+
+    /// The segment is destroyed: nobody has it attached any more.
+    pub(crate) fn forget_segment(&self, id: ObjectId) {
+        if self.segments.remove(id).is_some() {
+            self.keeper.end_memory(id, View::Shared);
+        }
+    }
+
+    /// What a node's death does to memory.
+    pub(crate) fn memory_of_dead(&self, dead: NodeId) {
+        for segment in self.segments.all() {
+            let mut state = segment.state.lock();
+            let mut actions = Vec::new();
+            state.protocol.node_died(dead, self.now(), &mut actions);
+            self.execute(&segment, &mut state, &actions, &[]);
+        }
+    }
+
+    /// A node that had died is here in a new life.
+    pub(crate) fn memory_of_new(&self, node: NodeId) {
+        for segment in self.segments.all() {
+            segment.state.lock().protocol.node_joined(node);
+        }
+    }
+
+    fn execute(&self, segment: &Segment, state: &mut State, actions: &[Action], payload: &[u8]) {
+        let State { memory, .. } = state;
+        for action in actions {
+            match *action {
+                Action::Protect { granule } => memory.protect(granule, &self.spaces, &self.late),
+                Action::Copy { granule } => memory.copy(granule),
+                Action::Drop { granule } => memory.discard(granule),
+                Action::Send { to, message } => {
+                    let bytes = if carries_data(&message) {
+                        memory.aside()
+                    } else {
+                        &[]
+                    };
+                    self.send_coherence(to, segment.id, message, bytes);
+                }
+                Action::Install {
+                    granule,
+                    access,
+                    content,
+                } => {
+                    let bytes = (content == Content::Data).then_some(payload);
+                    let done = memory.install(granule, access, bytes, &self.spaces, &self.late);
+                    if let Err(error) = done {
+                        self.die(&format!("no memory for a page of shared memory: {error}"));
+                    }
+                }
+                Action::Permit { granule, access } => {
+                    memory.permit(granule, access, &self.spaces, &self.late);
+                }
+                Action::Poison { granule } => memory.poison(granule, &self.spaces, &self.late),
+                Action::PoisonAll => memory.poison_all(&self.spaces, &self.late),
+                Action::Arm { granule, at } => {
+                    let at = self.began + Duration::from_nanos(at);
+                    self.timer.at(
+                        at,
+                        Task::Expire {
+                            segment: segment.id,
+                            granule,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn send_coherence(&self, to: NodeId, id: ObjectId, message: Message, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.counters.granule_out();
+        }
+        // Without a link the node is dead, and its death is reported.
+        if let Some(link) = self.peers.link(to) {
+            let _ = link.send(&peer::Message::Coherence { id, message }, bytes);
+        }
+    }
+}
+
+fn carries_data(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Grant {
+            content: Content::Data,
+            ..
+        } | Message::Evict {
+            content: Content::Data,
+            ..
+        }
+    )
+}

@@ -1,0 +1,365 @@
+//! Putting a node together, and taking it down.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam::channel::bounded;
+use dipc_wire::referee::Membership;
+use dipc_wire::{Incarnation, NodeId};
+use nix::sys::signal::{SigSet, Signal};
+use thiserror::Error;
+
+use super::attach::FaultService;
+use super::counters::Counters;
+use super::home::Home;
+use super::names::{JoinError, Joined, Names, Referee, join};
+use super::peers::Peers;
+use super::process::Processes;
+use super::segments::{Late, Segments};
+use super::timer::Timer;
+use super::{Node, Settings, Task, admin, client};
+use crate::config::Config;
+use crate::keeper::Keeper;
+use crate::memory::uffd::Uffd;
+use crate::memory::{PAGE, Spaces};
+use crate::semantics::Limits;
+
+/// Why a node does not start. Each says what to do.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Another daemon has the socket.
+    #[error(
+        "a dipcd (pid {pid}) serves {socket} already: end it first, or give this one another --socket"
+    )]
+    Taken {
+        /// The path.
+        socket: String,
+        /// The other one.
+        pid: i32,
+    },
+    /// The socket cannot be made.
+    #[error(
+        "cannot serve programs at {socket}: {error}. Choose a path that this user may create with --socket"
+    )]
+    Socket {
+        /// The path.
+        socket: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The peers' port cannot be had.
+    #[error(
+        "cannot listen for other nodes at {address}: {error}. Choose another --listen ADDRESS:PORT"
+    )]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Peers cannot connect to "any address".
+    #[error(
+        "--listen {0} names no address that other nodes could connect to: give this host's own"
+    )]
+    Unspecified(SocketAddr),
+    /// The referee does not take this node.
+    #[error("cannot join the cluster of the referee at {address}: {error}{hint}")]
+    Join {
+        /// Whose.
+        address: String,
+        /// Why.
+        error: String,
+        /// What to do, where the referee has not said it.
+        hint: &'static str,
+    },
+    /// A present member cannot be reached.
+    #[error("{0}")]
+    Member(String),
+    /// No name was given and the host has none.
+    #[error("this host has no usable name: give the node one with --name")]
+    Name,
+    /// The kernel says no.
+    #[error("{what}: {error}")]
+    System {
+        /// To what.
+        what: &'static str,
+        /// How.
+        error: std::io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> StartError {
+    move |error| StartError::System { what, error }
+}
+
+/// Serves until SIGTERM or SIGINT. `ready` is called once, with the socket's
+/// path, when programs can connect and all present members are connected.
+pub fn run(config: &Config, ready: impl FnOnce(&str)) -> Result<(), StartError> {
+    // Before there are threads, which inherit it: only `wait` takes them.
+    let ends = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    ends.thread_block()
+        .map_err(|e| system("cannot block signals")(e.into()))?;
+    raise_descriptor_limit();
+    let programs = socket(&config.socket)?;
+    let served = serve(config, programs, ready, &ends);
+    let _ = fs::remove_file(&config.socket);
+    served
+}
+
+fn serve(
+    config: &Config,
+    programs: UnixListener,
+    ready: impl FnOnce(&str),
+    ends: &SigSet,
+) -> Result<(), StartError> {
+    let keeper = Keeper::spawn().map_err(system("cannot start the keeper process"))?;
+    let peers = listen(config)?;
+    let name = node_name(config)?;
+    let address = peers
+        .as_ref()
+        .map(|(_, address)| address.to_string())
+        .unwrap_or_default();
+    let joined = match &config.referee {
+        Some(referee) => Some(enter_cluster(config, referee, &name, &address)?),
+        None => None,
+    };
+    let node = assemble(config, keeper, name, address, joined.as_ref())?;
+    let threads = system("cannot start a thread");
+    let at = node.clone();
+    node.timer
+        .run(move |task| at.happens(task))
+        .map_err(&threads)?;
+    node.watch_late().map_err(&threads)?;
+    let at = node.clone();
+    node.processes
+        .watch(move |process| at.process_ended(&process))
+        .map_err(&threads)?;
+    if let (Some((listener, _)), Some(joined), Names::Referee(referee)) =
+        (peers, joined, &node.names)
+    {
+        node.admit(listener).map_err(&threads)?;
+        let (sender, receiver) = bounded(1);
+        node.follow(referee.clone(), joined, sender)
+            .map_err(&threads)?;
+        node.happens(Task::Ping);
+        match receiver.recv_timeout(node.timeout * 2) {
+            Ok(connected) => connected.map_err(StartError::Member)?,
+            Err(_) => return Err(silent_referee(&referee.address)),
+        }
+    }
+    client::listen(&node, programs).map_err(&threads)?;
+    tracing::info!(
+        node = %node.me.node, incarnation = %node.me.incarnation, name = node.name,
+        socket = node.socket, address = node.address, "serving"
+    );
+    ready(&node.socket);
+    let ended = ends
+        .wait()
+        .map_err(|e| system("cannot wait for signals")(e.into()))?;
+    tracing::info!(signal = ended.as_str(), "ending");
+    node.names.leave();
+    Ok(())
+}
+
+impl Node {
+    fn happens(&self, task: Task) {
+        match task {
+            Task::TimeOut(ticket) => self.home.withdraw(ticket, dipc_wire::Errno::EAGAIN),
+            Task::Expire { segment, granule } => self.expire(segment, granule),
+            Task::Ping => {
+                self.ping();
+                self.timer.at(Instant::now() + self.timeout / 4, Task::Ping);
+            }
+        }
+    }
+}
+
+fn assemble(
+    config: &Config,
+    keeper: Keeper,
+    name: String,
+    address: String,
+    joined: Option<&Joined>,
+) -> Result<Arc<Node>, StartError> {
+    let me = joined.map_or_else(solo, |joined| joined.me);
+    let timeout = joined.map_or(config.timeout, |joined| joined.timeout);
+    let names = match &config.referee {
+        Some(referee) => Names::Referee(Referee::new(referee.clone(), timeout)),
+        None => Names::Solo,
+    };
+    let quantum = u64::try_from(config.quantum.as_nanos()).unwrap_or(u64::MAX);
+    let settings = Settings {
+        granule: PAGE,
+        quantum,
+    };
+    let timer = Timer::new();
+    Ok(Arc::new(Node {
+        me,
+        name,
+        address,
+        socket: config.socket.display().to_string(),
+        timeout,
+        began: Instant::now(),
+        home: Home::new(me, Limits::LINUX, settings, timer.clone()),
+        peers: Peers::default(),
+        names,
+        processes: Arc::new(Processes::new().map_err(system("cannot watch processes"))?),
+        spaces: Spaces::default(),
+        segments: Segments::default(),
+        timer,
+        counters: Arc::new(Counters::default()),
+        keeper,
+        late: Late::new(),
+        faults: fault_service(),
+    }))
+}
+
+/// Who a node is that has no referee. Its lives differ by the time they began.
+fn solo() -> Membership {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let micros = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+    Membership {
+        cluster: micros,
+        node: NodeId::SOLO,
+        incarnation: Incarnation(micros),
+    }
+}
+
+fn node_name(config: &Config) -> Result<String, StartError> {
+    if let Some(name) = &config.name {
+        return Ok(name.clone());
+    }
+    let host = nix::unistd::gethostname().map_err(|_| StartError::Name)?;
+    host.into_string().map_err(|_| StartError::Name)
+}
+
+/// The socket for programs. A file that a killed daemon left is replaced.
+fn socket(path: &Path) -> Result<UnixListener, StartError> {
+    let name = || path.display().to_string();
+    let failed = |error| StartError::Socket {
+        socket: name(),
+        error,
+    };
+    if let Ok(stream) = UnixStream::connect(path) {
+        let pid = admin::peer_pid(&stream).unwrap_or(0);
+        return Err(StartError::Taken {
+            socket: name(),
+            pid,
+        });
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Who may do what is decided by each object's permissions, as with the
+    // kernel's own; who may connect at all, by those of the directory.
+    fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(failed)?;
+    Ok(listener)
+}
+
+fn listen(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    if config.referee.is_none() {
+        return Ok(None);
+    }
+    let address = config.listen;
+    if address.ip().is_unspecified() {
+        return Err(StartError::Unspecified(address));
+    }
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    listener
+        .map(Some)
+        .map_err(|error| StartError::Listen { address, error })
+}
+
+fn enter_cluster(
+    config: &Config,
+    referee: &str,
+    name: &str,
+    address: &str,
+) -> Result<Joined, StartError> {
+    let deadline = Instant::now() + config.timeout;
+    loop {
+        // A referee that has just restarted lets newcomers wait.
+        match join(referee, name, address, None, config.timeout * 2) {
+            Ok(joined) => return Ok(joined),
+            Err(error) if error.is_final() || Instant::now() >= deadline => {
+                let hint = match error {
+                    JoinError::Refused(_) => "",
+                    _ => ". Check that dipc-referee runs there and that this host reaches it",
+                };
+                return Err(StartError::Join {
+                    address: referee.to_owned(),
+                    error: error.to_string(),
+                    hint,
+                });
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn silent_referee(address: &str) -> StartError {
+    StartError::Join {
+        address: address.to_owned(),
+        error: "it took this node in, but does not say who else is there".into(),
+        hint: ". Look at its log",
+    }
+}
+
+/// How page faults can be served here: with the rights of root, also inside
+/// system calls and for every child.
+fn fault_service() -> FaultService {
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/userfaultfd")
+        .ok();
+    let forks = own_userfaultfd()
+        .and_then(|fd| Uffd::begin(fd, true))
+        .is_ok();
+    if device.is_none() {
+        tracing::info!(
+            "without access to /dev/userfaultfd, read(2) and write(2) into untouched pages of \
+             distributed segments fail with EFAULT; run dipcd as root to allow them"
+        );
+    }
+    FaultService {
+        device: device.map(OwnedFd::from),
+        forks,
+    }
+}
+
+/// A userfaultfd of this process, to try what it can.
+fn own_userfaultfd() -> std::io::Result<OwnedFd> {
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | 1 /* UFFD_USER_MODE_ONLY */;
+    // SAFETY: a plain system call without pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Each program's thread, and each address space, is a descriptor here.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
