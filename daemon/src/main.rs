@@ -1,6 +1,6 @@
 //! `dipcd`: reads its command line and serves.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
