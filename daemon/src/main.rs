@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("DIPC_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let config = Config::parse();
