@@ -124,7 +124,7 @@ impl Node {
                 granule,
                 quantum,
                 may_write,
-            } if size > 0 && granule >= PAGE && granule % PAGE == 0 => Ok((
+            } if (1..=i64::MAX as u64).contains(&size) && granule >= PAGE && granule % PAGE == 0 => Ok((
                 Shape {
                     size,
                     granule,
