@@ -1,0 +1,6 @@
+//! The pure machine, rule by rule and at random.
+
+mod keys;
+mod membership;
+mod recovery;
+mod rig;
