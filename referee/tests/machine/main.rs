@@ -2,5 +2,6 @@
 
 mod keys;
 mod membership;
+mod random;
 mod recovery;
 mod rig;

@@ -208,6 +208,8 @@ fn a_member_may_come_back_before_its_old_link_is_seen_to_end() {
     let mut rig = Rig::pair();
     rig.rejoin(3, "a", CLUSTER, 1, 101);
     assert_eq!(rig.heard(), ["1: closed", "3: Welcome 1 life 101"]);
+    rig.knows(3, 2, 102);
+    rig.say(3, ToReferee::Settled);
     rig.close(1);
     rig.wait(2 * T);
     assert_eq!(rig.heard(), [""; 0]);

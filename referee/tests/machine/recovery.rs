@@ -205,12 +205,38 @@ fn an_awaited_life_that_a_later_one_has_replaced_is_gone() {
 fn a_member_that_never_settles_delays_the_others_for_a_time_out_at_most() {
     let mut rig = Rig::restarted();
     rig.rejoin(1, "a", OLD, 1, 50);
+    rig.wait(T / 2);
     rig.rejoin(2, "b", OLD, 2, 60);
     rig.resolve(1, 1, KEY, false);
     rig.say(1, ToReferee::Settled);
+    rig.wait(T / 4);
+    rig.rejoin(3, "b", OLD, 2, 60);
     rig.skip();
-    rig.wait(T);
-    assert_eq!(rig.heard(), ["1: Absent 1"]);
+    rig.wait(T / 4);
+    assert_eq!(rig.heard(), [""; 0], "it still has time, others have not");
+    rig.rejoin(4, "c", OLD, 3, 70);
+    assert!(rig.heard()[0].contains("declared dead in life 70"));
+    rig.wait(T / 2);
+    assert_eq!(
+        rig.heard(),
+        ["3: Fenced", "3: closed", "1: Gone 2 life 60", "1: Absent 1"]
+    );
+}
+
+#[test]
+fn a_member_that_settles_late_keeps_its_keys() {
+    let mut rig = Rig::restarted();
+    rig.rejoin(1, "a", OLD, 1, 50);
+    rig.wait(T / 2);
+    rig.rejoin(2, "b", OLD, 2, 60);
+    rig.resolve(1, 1, KEY, true);
+    rig.say(1, ToReferee::Settled);
+    rig.wait(T / 2);
+    rig.skip();
+    rig.owns(2, KEY, id(2, 0));
+    rig.knows(2, 1, 50);
+    rig.say(2, ToReferee::Settled);
+    assert_eq!(rig.heard(), ["1: Found 1 n2#0"]);
 }
 
 #[test]
