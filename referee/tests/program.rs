@@ -1,5 +1,7 @@
 //! The program: its flags, what it prints, how it ends.
 
+#![allow(clippy::unwrap_used)] // the lint's own exception ends at helper functions
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

@@ -226,6 +226,18 @@ fn a_creation_that_outlived_its_link_is_found() {
 }
 
 #[test]
+fn nobody_creates_a_key_while_its_creator_may_come_back_with_it() {
+    let mut rig = three();
+    rig.resolve(1, 1, KEY, true);
+    rig.close(1);
+    rig.skip();
+    rig.resolve(2, 2, KEY, true);
+    assert_eq!(rig.heard(), [""; 0]);
+    rig.wait(T);
+    assert_eq!(rig.heard().last().unwrap(), "2: Create 2");
+}
+
+#[test]
 fn a_grant_that_was_not_used_before_its_link_was_lost_is_void_once_its_node_settled() {
     let mut rig = three();
     rig.resolve(1, 1, KEY, true);
