@@ -9,7 +9,7 @@
 //!                                                           over, for ever
 //! ```
 //!
-//! A life that is over never comes back. `told` is what makes a lost link
+//! Settling takes no longer than T either. A life that is over never comes back. `told` is what makes a lost link
 //! harmless: each member's list of those that it believes present is compared
 //! with the truth when it has settled, and the difference is sent.
 
@@ -20,7 +20,7 @@ use dipc_wire::referee::ToNode;
 use dipc_wire::{Incarnation, NodeId, peer};
 
 use crate::keys::Key;
-use crate::output::{LinkId, Output, Refusal};
+use crate::output::{Cause, LinkId, Output, Refusal};
 
 /// The longest `host:port`: a DNS name of 253 bytes, a colon, five digits.
 pub(crate) const MAX_ADDRESS: usize = 253 + 1 + 5;
@@ -35,10 +35,19 @@ pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) link: Link,
-    /// Since it came back: the keys that it said it owns. `None` once it settled.
-    pub(crate) settling: Option<BTreeSet<Key>>,
+    /// Since it came back, until it settled.
+    pub(crate) settling: Option<Settling>,
     /// Whom it believes present, in which life.
     pub(crate) told: BTreeMap<NodeId, Incarnation>,
+}
+
+/// What a member that came back has said so far.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Settling {
+    /// The keys that it owns.
+    pub(crate) owned: BTreeSet<Key>,
+    /// When it must have said everything: others wait for it.
+    pub(crate) until: Duration,
 }
 
 /// How a member is reached.
@@ -47,6 +56,20 @@ pub(crate) enum Link {
     Up(LinkId),
     /// It may come back before this time.
     Lost(Duration),
+}
+
+impl Member {
+    /// When it is dead, and why, if nothing happens before.
+    pub(crate) fn deadline(&self) -> Option<(Duration, Cause)> {
+        let lost = match self.link {
+            Link::Up(_) => None,
+            Link::Lost(until) => Some((until, Cause::LinkLost)),
+        };
+        let settling = self.settling.as_ref().map(|s| (s.until, Cause::Unsettled));
+        lost.into_iter()
+            .chain(settling)
+            .min_by_key(|(until, _)| *until)
+    }
 }
 
 impl Link {

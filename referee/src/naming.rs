@@ -16,9 +16,10 @@
 //!
 //! A restarted referee knows nothing. For one time-out from its start, members
 //! of before come back and say what they own and whom they know; everybody who
-//! was named is awaited. Until all of them have settled, or the time-out is
-//! over, no question is answered and no newcomer is admitted: a key could be
-//! given twice, or a number. Those who have not come back by then are dead.
+//! was named is awaited. Those who have not come back by then are dead, as is
+//! one that is back and does not settle within a time-out. Until all have
+//! settled or are dead, no question is answered and no newcomer is admitted: a
+//! key could be given twice, or a number.
 
 use std::time::Duration;
 
@@ -59,7 +60,9 @@ pub struct Naming {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Recovery {
-    until: Duration,
+    /// Until when members of before may come back; `None` when that has passed
+    /// and some of those that did have not settled.
+    until: Option<Duration>,
     /// Whether `cluster` is that of a member which came back.
     adopted: bool,
     newcomers: Vec<Newcomer>,
@@ -78,7 +81,7 @@ impl Naming {
     /// A referee that starts `now`.
     pub fn new(settings: Settings, now: Duration) -> Self {
         let recovery = (!settings.new_cluster).then(|| Recovery {
-            until: now + settings.timeout,
+            until: Some(now + settings.timeout),
             adopted: false,
             newcomers: Vec::new(),
         });
@@ -93,14 +96,12 @@ impl Naming {
 
     /// When [`tick`](Self::tick) has something to do next.
     pub fn deadline(&self) -> Option<Duration> {
-        let lost = self
+        let recovery = self.recovery.as_ref().and_then(|recovery| recovery.until);
+        let members = self
             .members
             .iter()
-            .filter_map(|(_, member)| match member.link {
-                Link::Lost(until) => Some(until),
-                Link::Up(_) => None,
-            });
-        lost.chain(self.recovery.as_ref().map(|r| r.until)).min()
+            .filter_map(|(_, member)| member.deadline());
+        members.map(|(time, _)| time).chain(recovery).min()
     }
 
     /// Who is at the end of a link, if it is a member.
@@ -128,7 +129,7 @@ impl Naming {
     /// The first message on a link.
     pub fn join(&mut self, link: LinkId, join: Join<'_>, now: Duration, out: &mut dyn Output) {
         let outcome = joining::check(&join).and_then(|version| match join.member {
-            Some(member) => self.come_back(link, version, &join, member, out),
+            Some(member) => self.come_back(link, version, &join, member, now, out),
             None => {
                 let (name, address) = (join.name.to_owned(), join.address.to_owned());
                 self.welcome_or_hold(
@@ -194,15 +195,13 @@ impl Naming {
 
     /// Does what is due: see [`deadline`](Self::deadline).
     pub fn tick(&mut self, now: Duration, out: &mut dyn Output) {
-        let due = |member: &Member| matches!(member.link, Link::Lost(until) if until <= now);
-        let dead: Vec<NodeId> = self
+        let due = |member: &Member| member.deadline().filter(|(time, _)| *time <= now);
+        let dead = self
             .members
             .iter()
-            .filter(|(_, member)| due(member))
-            .map(|(node, _)| node)
-            .collect();
-        for node in dead {
-            self.bury(node, Cause::LinkLost, out);
+            .filter_map(|(node, m)| Some((node, due(m)?.1)));
+        for (node, cause) in dead.collect::<Vec<_>>() {
+            self.bury(node, cause, out);
         }
         self.end_recovery_when_complete(now, out);
     }
@@ -280,8 +279,8 @@ impl Naming {
         let members = &self.members;
         self.keys
             .claim(key, id, &mut |to, message| members.send(out, to, message))?;
-        if let Some(owned) = self.members.get_mut(node).and_then(|m| m.settling.as_mut()) {
-            owned.insert(key);
+        if let Some(settling) = self.members.get_mut(node).and_then(|m| m.settling.as_mut()) {
+            settling.owned.insert(key);
         }
         Ok(Done)
     }
@@ -312,10 +311,11 @@ impl Naming {
     }
 
     fn settled(&mut self, node: NodeId, out: &mut dyn Output) -> Effect {
+        let settling = self.members.get_mut(node).and_then(|m| m.settling.take());
         // A newcomer owns nothing and knows nobody.
-        if let Some(owned) = self.members.get_mut(node).and_then(|m| m.settling.take()) {
+        if let Some(settling) = settling {
             let members = &self.members;
-            self.keys.settle(node, &owned, &mut |to, message| {
+            self.keys.settle(node, &settling.owned, &mut |to, message| {
                 members.send(out, to, message)
             });
             self.members.settle(out, node);
@@ -394,29 +394,30 @@ impl Naming {
     }
 
     fn end_recovery_when_complete(&mut self, now: Duration, out: &mut dyn Output) {
-        let Some(until) = self.recovery.as_ref().map(|recovery| recovery.until) else {
+        let Some(recovery) = &mut self.recovery else {
             return;
         };
-        let awaited = self.members.awaited();
-        let settled = self
-            .members
-            .iter()
-            .all(|(_, member)| member.settling.is_none());
-        let complete = self.members.len() > 0 && settled && awaited.is_empty();
-        if !complete && now < until {
-            return;
+        let late = recovery.until.is_none_or(|until| until <= now);
+        if late {
+            recovery.until = None;
+            for (node, incarnation) in self.members.awaited() {
+                self.end(node, incarnation, Cause::NotBack, out);
+            }
         }
-        for (node, incarnation) in awaited {
-            self.end(node, incarnation, Cause::NotBack, out);
+        let known = late || self.members.len() > 0 && self.members.awaited().is_empty();
+        if known && self.members.iter().all(|(_, m)| m.settling.is_none()) {
+            self.end_recovery(out);
         }
-        out.note(Event::Recovered {
-            cluster: self.cluster,
-            members: self.members.len(),
-        });
+    }
+
+    fn end_recovery(&mut self, out: &mut dyn Output) {
+        let newcomers = self.recovery.take().map(|recovery| recovery.newcomers);
+        let (cluster, members) = (self.cluster, self.members.len());
+        out.note(Event::Recovered { cluster, members });
         let members = &self.members;
         self.keys
             .open(&mut |to, message| members.send(out, to, message));
-        for newcomer in self.recovery.take().into_iter().flat_map(|r| r.newcomers) {
+        for newcomer in newcomers.unwrap_or_default() {
             let (link, name) = (newcomer.link, newcomer.name.clone());
             if let Err(refusal) = self.welcome(newcomer, out) {
                 refuse(link, &name, &refusal, out);

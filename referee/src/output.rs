@@ -136,6 +136,9 @@ pub enum Cause {
     /// It was a member of the referee before this one.
     #[error("it did not come back to the restarted referee")]
     NotBack,
+    /// It came back, and kept others waiting for what it owns.
+    #[error("it came back and did not say within the time-out all that it owns")]
+    Unsettled,
     /// It says that it owns a key which another owns.
     #[error("it owns {key} as {mine} and another node owns it as {held:?}")]
     Conflict {

@@ -156,6 +156,8 @@ impl Shared {
         loop {
             match self.listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
+                // That one has gone again before its turn came.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     let mut state = self.state.lock();
                     if state.stopping {

@@ -14,7 +14,8 @@
 //!   among the `Owns`, and what is not there when `Settled` is said may no more
 //!   be made without asking again.
 //! - `Refused` to one that shows its membership is what [`ToNode::Fenced`] is.
-//! - A newcomer's answer can take a whole time-out: a referee that has just
+//! - It says `Settled` within a time-out of its welcome, or its life is over.
+//! - A newcomer's answer can take two time-outs: a referee that has just
 //!   started first hears the members of before.
 
 use serde::{Deserialize, Serialize};

@@ -124,14 +124,19 @@ impl Node {
                 granule,
                 quantum,
                 may_write,
-            } if (1..=i64::MAX as u64).contains(&size) && granule >= PAGE && granule % PAGE == 0 => Ok((
-                Shape {
-                    size,
-                    granule,
-                    quantum,
-                },
-                may_write,
-            )),
+            } if (1..=i64::MAX as u64).contains(&size)
+                && granule >= PAGE
+                && granule % PAGE == 0 =>
+            {
+                Ok((
+                    Shape {
+                        size,
+                        granule,
+                        quantum,
+                    },
+                    may_write,
+                ))
+            }
             _ => Err(Errno::EPROTO),
         }
     }

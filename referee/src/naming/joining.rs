@@ -2,13 +2,14 @@
 //! before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use dipc_wire::NodeId;
 use dipc_wire::peer::common_version;
 use dipc_wire::referee::{Answer, Join, MAGIC, Membership, VERSIONS};
 
 use super::{Naming, Newcomer};
-use crate::membership::{Life, Link, Member, check_address, check_name};
+use crate::membership::{Life, Link, Member, Settling, check_address, check_name};
 use crate::output::{Event, LinkId, Output, Refusal};
 
 impl Naming {
@@ -66,6 +67,7 @@ impl Naming {
         version: u16,
         join: &Join<'_>,
         shown: Membership,
+        now: Duration,
         out: &mut dyn Output,
     ) -> Result<(), Refusal> {
         let Membership {
@@ -90,7 +92,7 @@ impl Naming {
         match self.members.life(node, incarnation) {
             Life::Over => return Err(Refusal::Over { node, incarnation }),
             // Its life ended before this referee could hear of it.
-            Life::Unknown if self.recovery.is_none() => {
+            Life::Awaited | Life::Unknown if self.is_too_late(now) => {
                 return Err(Refusal::Over { node, incarnation });
             }
             _ if another_has_name || self.members.has_other_name(node, join.name) => {
@@ -112,6 +114,9 @@ impl Naming {
             out.close(old);
             self.keys.link_lost(node);
         }
+        // A node that comes again and again gets no more time for it.
+        let before = self.members.get(node).and_then(|old| old.settling.as_ref());
+        let until = before.map_or(now + self.timeout, |settling| settling.until);
         out.note(Event::Rejoined {
             node,
             incarnation,
@@ -122,11 +127,20 @@ impl Naming {
             name: join.name.to_owned(),
             address: join.address.to_owned(),
             link: Link::Up(link),
-            settling: Some(BTreeSet::new()),
+            settling: Some(Settling {
+                owned: BTreeSet::new(),
+                until,
+            }),
             told: BTreeMap::new(),
         };
         self.seat(node, member, version, link, out);
         Ok(())
+    }
+
+    /// Whether only present members may still come back.
+    fn is_too_late(&self, now: Duration) -> bool {
+        let until = self.recovery.as_ref().and_then(|recovery| recovery.until);
+        until.is_none_or(|until| until <= now)
     }
 
     fn seat(
