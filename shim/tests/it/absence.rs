@@ -51,8 +51,7 @@ fn a_daemon_of_another_version_is_enosys_and_told_once() {
     let fake = Fake::new("version");
     let probe = Probe::start("getting", &fake.dir, &fake.socket(), &[], &[]);
     for _ in 0..3 {
-        let mut connection = fake.accept_silently();
-        connection.say(&HelloReply {
+        fake.greet(HelloReply {
             version: 41,
             accepted: false,
             node: NodeId::SOLO,
