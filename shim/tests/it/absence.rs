@@ -127,9 +127,10 @@ fn a_daemon_that_was_started_again_is_found_by_the_next_call() {
     let probe = Probe::start("losing", &fake.dir, &fake.socket(), &["none"], &[]);
     let mut connection = fake.accept();
     connection.call();
-    // Everything that listened is gone before the program can call again.
+    probe.stop();
     connection.reply(Reply::Id(id()));
     drop(connection);
+    probe.go_on();
     let mut connection = fake.accept();
     connection.call();
     connection.reply(Reply::Failed(Errno::EINVAL));

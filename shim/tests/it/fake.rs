@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -91,6 +92,14 @@ impl Drop for Fake {
 fn readable(file: &impl AsFd, within: Duration) -> bool {
     let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::try_from(within).unwrap()).unwrap() > 0
+}
+
+impl Drop for Connection {
+    /// Ends it at once, though a program that another test is just starting may
+    /// hold a copy until it has its own image.
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
 }
 
 impl Connection {

@@ -131,13 +131,23 @@ impl Probe {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Stops it, and lets it go on when it stands.
-    pub(crate) fn stop_and_continue(&self) {
+    /// Stops it, and waits until it stands.
+    pub(crate) fn stop(&self) {
         use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
         self.signal(Signal::SIGSTOP);
         let status = waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
         assert!(matches!(status, WaitStatus::Stopped(..)), "{status:?}");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Stops it for a while.
+    pub(crate) fn stop_and_continue(&self) {
+        self.stop();
+        self.go_on();
     }
 
     /// Waits for its end, which must be orderly.

@@ -98,10 +98,10 @@ fn msgrcv_goes_on_waiting_when_the_process_was_stopped_for_a_while() {
     probe.prints(&["msgrcv 1", "msgrcv 1", "last 6"]);
 }
 
-#[test]
-fn a_handler_may_call_in_the_middle_of_a_blocked_call() {
-    let fake = Fake::new("nested");
-    let probe = Probe::start("nested", &fake.dir, &fake.socket(), &[], &[]);
+/// The handler runs on the thread's stack, or on one of its own.
+fn call_from_a_handler(stack: &str) {
+    let fake = Fake::new(&format!("nested-{stack}"));
+    let probe = Probe::start("nested", &fake.dir, &fake.socket(), &[stack], &[]);
     let mut outer = fake.accept();
     outer.call();
     outer.reply(Reply::Id(id()));
@@ -117,6 +117,16 @@ fn a_handler_may_call_in_the_middle_of_a_blocked_call() {
     outer.call();
     outer.reply(Reply::Value(9));
     probe.prints(&["semop EINTR", "in handler 5", "GETVAL 9"]);
+}
+
+#[test]
+fn a_handler_may_call_in_the_middle_of_a_blocked_call() {
+    call_from_a_handler("same-stack");
+}
+
+#[test]
+fn a_handler_with_a_stack_of_its_own_may_call_too_and_leaves_the_blocked_call_alone() {
+    call_from_a_handler("other-stack");
 }
 
 #[test]
