@@ -95,7 +95,7 @@ fn a_segment_is_shared_with_the_daemon_attached_at_will_and_detached_by_its_exac
         !first_half(&mut c, &memory, false, flags::RDONLY),
         "one is enough"
     );
-    let (_, uffd) = second_half(&mut c, Reply::Done);
+    let (readable, uffd) = second_half(&mut c, Reply::Done);
     assert!(uffd.is_none());
 
     // Something else lies there.
@@ -105,6 +105,17 @@ fn a_segment_is_shared_with_the_daemon_attached_at_will_and_detached_by_its_exac
 
     first_half(&mut c, &memory, false, 0);
     second_half(&mut c, Reply::Done);
+
+    // Over an attachment, which is thereby detached.
+    first_half(&mut c, &memory, false, 0);
+    let mut beside = fake.accept();
+    assert_eq!(beside.request().0, Request::Detach { addr: readable });
+    beside.reply(Reply::Done);
+    assert!(beside.is_over());
+    assert_eq!(second_half(&mut c, Reply::Done).0, readable);
+
+    first_half(&mut c, &memory, false, 0);
+    second_half(&mut c, Reply::Failed(Errno::ENOMEM));
 
     assert_eq!(c.request().0, Request::Detach { addr });
     c.reply(Reply::Done);
@@ -117,6 +128,8 @@ fn a_segment_is_shared_with_the_daemon_attached_at_will_and_detached_by_its_exac
         "other byte 9",
         "taken EINVAL",
         "remapped 1, byte 9",
+        "replaced 1",
+        "refused ENOMEM",
         "inside EINVAL",
         "shmdt 0",
         "again EINVAL",

@@ -150,3 +150,20 @@ fn a_call_that_was_left_by_siglongjmp_is_given_up_by_the_next_one() {
     assert!(next.is_over());
     probe.prints(&["semop 0", "semop 0", "jumps 1"]);
 }
+
+#[test]
+fn a_child_that_a_handler_forked_off_ends_the_call_without_its_parents_connection() {
+    let fake = Fake::new("forking-handler");
+    let probe = Probe::start("forking_handler", &fake.dir, &fake.socket(), &[], &[]);
+    let mut parent = fake.accept();
+    parent.call();
+    parent.reply(Reply::Id(id()));
+    parent.call();
+    signal_until_heard(&probe, &parent, usr1);
+    assert_eq!(parent.request().0, Request::Withdraw);
+    parent.reply(Reply::Failed(Errno::EINTR));
+    parent.call();
+    parent.reply(Reply::Value(2));
+    assert!(parent.is_over());
+    probe.prints(&["child -1 EINTR", "parent -1 EINTR", "GETVAL 2"]);
+}

@@ -13,6 +13,10 @@ int main(void)
     TRY("taken", shmat(id, taken, 0));
     char *there = shmat(id, taken, SHM_REMAP);
     printf("remapped %d, byte %d\n", there == taken, there[1]);
+    char *again = shmat(id, readable, SHM_REMAP);
+    printf("replaced %d\n", again == readable);
+    again[2] = 1;
+    TRY("refused", shmat(id, NULL, 0));
     TRY("inside", shmdt(memory + 4096));
     TRY("shmdt", shmdt(memory));
     TRY("again", shmdt(memory));
