@@ -107,16 +107,21 @@ fn call_from_a_handler(stack: &str) {
     outer.reply(Reply::Id(id()));
     outer.call();
     usr1(&probe);
-    let mut inner = fake.accept();
-    inner.call();
-    inner.reply(Reply::Value(5));
-    assert!(inner.is_over(), "the handler's connection is its own");
+    for value in [5, 6] {
+        let mut inner = fake.accept();
+        inner.call();
+        inner.reply(Reply::Value(value));
+        assert!(
+            inner.is_over(),
+            "each call of the handler has a connection of its own"
+        );
+    }
     signal_until_heard(&probe, &outer, usr1);
     assert_eq!(outer.request().0, Request::Withdraw);
     outer.reply(Reply::Failed(Errno::EINTR));
     outer.call();
     outer.reply(Reply::Value(9));
-    probe.prints(&["semop EINTR", "in handler 5", "GETVAL 9"]);
+    probe.prints(&["semop EINTR", "in handler 56", "GETVAL 9"]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
-/* A handler that makes a call of its own in the middle of a blocked one. */
+/* A handler that makes two calls of its own in the middle of a blocked one. */
 #include "probe.h"
 
 static int id;
 static volatile sig_atomic_t in_handler = -2;
-static void ask(int number) { (void)number; if (in_handler == -2) in_handler = semctl(id, 0, GETVAL); }
+static void ask(int number) { (void)number; if (in_handler == -2) in_handler = 10 * semctl(id, 0, GETVAL) + semctl(id, 0, GETVAL); }
 
 int main(int count, char **where)
 {
