@@ -130,6 +130,9 @@ impl Session {
             if let Some(shape) = Shape::of(room, got)? {
                 break shape;
             }
+            if generation::current() != self.generation {
+                return Err(Trouble::Forked);
+            }
             if patience == Patience::Handler && interruptible && got == 0 {
                 match self.socket.wait() {
                     Ok(()) => {}

@@ -19,7 +19,9 @@ const USER_MODE_ONLY: c_int = 1;
 
 /// The generation whose userfaultfd the daemon has; 0 for none.
 static GIVEN: AtomicU64 = AtomicU64::new(0);
+/// The first userfaultfd of the generation [`OWNER`].
 static OURS: Shelf = Shelf::new();
+static OWNER: AtomicU64 = AtomicU64::new(0);
 /// `/dev/userfaultfd`, kept for forked children that must make their own.
 static DEVICE: Shelf = Shelf::new();
 
@@ -54,12 +56,17 @@ pub(crate) fn make(device: Option<c_int>) -> sys::Result<c_int> {
         .inspect_err(|errno| notice::no_userfaultfd(*errno))
 }
 
-/// The daemon has got `fd`, of this process: keep it open.
+/// The daemon has got `fd`, of this process: keep it open. An ancestor's is
+/// closed; an earlier one of ours still serves what was attached with it, and so
+/// stays open for good.
 pub(crate) fn given(fd: c_int) {
-    if let Ok(kept) = Descriptor::keep(fd) {
+    let now = generation::current().0;
+    if let Ok(kept) = Descriptor::keep(fd)
+        && OWNER.swap(now, Ordering::Relaxed) != now
+    {
         OURS.put(kept);
-        GIVEN.store(generation::current().0, Ordering::Relaxed);
     }
+    GIVEN.store(now, Ordering::Relaxed);
 }
 
 /// Children will need the device.

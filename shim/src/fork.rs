@@ -21,7 +21,7 @@ use crate::exchange::{Patience, SMALL};
 use crate::outcome::Trouble;
 use crate::session::Session;
 use crate::user_memory::UserBytes;
-use crate::{faults, generation, notice, shm, sys};
+use crate::{faults, generation, mapping, notice, sys};
 
 /// The generation whose attachments the daemon knows.
 static REPORTED: AtomicU64 = AtomicU64::new(0);
@@ -125,7 +125,7 @@ fn cut_off() {
         let Some((attachment, entry)) = attachments::take(addr) else {
             continue;
         };
-        shm::close_off(attachment);
+        mapping::close_off(attachment);
         entry.release();
         any = true;
     }

@@ -172,3 +172,29 @@ hook! {
         hooked(-1, || shm::control(id, command, buffer), or_real!(shmctl(id, command, buffer)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result_and_errno(detour: impl FnOnce() -> Detour<c_int>) -> (c_int, c_int) {
+        sys::set_errno(77);
+        let result = hooked(-1, detour, || 5);
+        (result, sys::errno())
+    }
+
+    #[test]
+    fn a_detour_gives_a_value_the_real_result_or_an_errno() {
+        assert_eq!(result_and_errno(|| Ok(3)), (3, 77));
+        assert_eq!(result_and_errno(|| Err(Escape::Bypass)), (5, 77));
+        assert_eq!(
+            result_and_errno(|| Err(Escape::Errno(libc::EIDRM))),
+            (-1, libc::EIDRM)
+        );
+    }
+
+    #[test]
+    fn a_panic_is_eio_and_never_the_real_function() {
+        assert_eq!(result_and_errno(|| panic!("as a test")), (-1, libc::EIO));
+    }
+}

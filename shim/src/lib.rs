@@ -34,6 +34,9 @@
 //! - A bad pointer is EFAULT, as from the kernel ([`user_memory`]).
 //! - A person is told what to mend in one line, once ([`notice`]).
 
+// Nothing is public: who reads these docs reads the private ones.
+#![allow(rustdoc::private_intra_doc_links)]
+
 mod abi;
 mod attachments;
 mod choose;
@@ -44,6 +47,7 @@ mod faults;
 mod fork;
 mod generation;
 mod hooks;
+mod mapping;
 mod msg;
 mod notice;
 mod outcome;

@@ -147,7 +147,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let _hold = self.holds_slot.then_some(Hold);
+        // Not `then_some`, which would make a `Hold` in any case, and so give back
+        // what the interrupted call holds.
+        let _hold = self.holds_slot.then(|| Hold);
         if self.unfinished || !self.holds_slot {
             if self.holds_slot {
                 SLOT.with(|slot| slot.kept.set(None));

@@ -1,0 +1,339 @@
+//! How a segment gets into the address space and out of it.
+//!
+//! Attaching, in two halves:
+//!
+//! ```text
+//!   shim                                      dipcd
+//!    │ Attach{id} ───────────────────────────▶ │ asks the home, counts
+//!    │ ◀──────────────── Attached + memfd      │
+//!    │ mmap(PROT_NONE): nobody can touch it    │
+//!    │ Map{addr} + userfaultfd ──────────────▶ │ registers the range
+//!    │ ◀──────────────────────────── Done      │
+//!    │ mprotect: open                          │
+//! ```
+//!
+//! At no moment is the segment accessible without its faults being served.
+
+use dipc_wire::ObjectId;
+use dipc_wire::call::{Reply, flags};
+use dipc_wire::local::{Request, Response};
+use libc::c_int;
+
+use crate::attachments::{self, Attachment, Entry};
+use crate::control::out_of_step;
+use crate::exchange::{self, Patience, SMALL};
+use crate::outcome::{Detour, Escape, Family, Trouble, escape, refused_by_id};
+use crate::session::Session;
+use crate::user_memory::UserBytes;
+use crate::{faults, fork, sys};
+
+/// Attaches the segment `id` and gives its address.
+pub(crate) fn enter(id: ObjectId, addr: usize, flags: u32) -> Detour<usize> {
+    let place = Place::wanted(addr, flags)?;
+    let need_uffd = faults::needed();
+    let told = flags & (flags::RDONLY | flags::EXEC);
+    let request = Request::Attach {
+        id,
+        flags: told,
+        need_uffd,
+    };
+    let mut session = exchange::begin(&request, UserBytes::NONE).map_err(trouble)?;
+    let segment = Segment::receive(&mut session, id, flags)?;
+    match segment.map(&mut session, place, need_uffd) {
+        Ok(addr) => Ok(addr),
+        Err(Failure::BeforeMap(errno)) => {
+            // The daemon has counted us already. What it answers changes nothing.
+            let mut room = [0; SMALL];
+            let _ = session
+                .send(&Request::Abandon, UserBytes::NONE, None)
+                .and_then(|()| session.answer(Patience::Steady, &mut room).map(drop));
+            Err(Escape::Errno(errno))
+        }
+        Err(Failure::AtMap(escape)) => Err(escape),
+    }
+}
+
+fn trouble(trouble: Trouble) -> Escape {
+    escape(trouble, Family::Operation)
+}
+
+/// Where to map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    addr: usize,
+    /// `MAP_FIXED`, `MAP_FIXED_NOREPLACE` or 0.
+    fixed: c_int,
+}
+
+impl Place {
+    /// Judges the address (behaviours 92, 93).
+    fn wanted(addr: usize, flags: u32) -> Detour<Self> {
+        let page = sys::page_size();
+        let rounded = if flags & flags::RND != 0 {
+            addr & !(page - 1)
+        } else {
+            addr
+        };
+        let replace = flags & flags::REMAP != 0;
+        if rounded % page != 0 || replace && rounded == 0 {
+            return Err(Escape::Errno(libc::EINVAL));
+        }
+        let fixed = match addr {
+            0 => 0,
+            _ if replace => libc::MAP_FIXED,
+            _ => libc::MAP_FIXED_NOREPLACE,
+        };
+        Ok(Place {
+            addr: rounded,
+            fixed,
+        })
+    }
+}
+
+/// A descriptor that came with an answer; closed when dropped.
+struct Passing(c_int);
+
+impl Passing {
+    fn into_inner(self) -> c_int {
+        let fd = self.0;
+        core::mem::forget(self);
+        fd
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        sys::close(self.0);
+    }
+}
+
+/// What the first half brought.
+struct Segment {
+    id: ObjectId,
+    flags: u32,
+    len: usize,
+    memory: Passing,
+    device: Option<Passing>,
+    adopt: bool,
+}
+
+/// Where the second half failed.
+enum Failure {
+    BeforeMap(c_int),
+    AtMap(Escape),
+}
+
+impl Segment {
+    fn receive(session: &mut Session, id: ObjectId, flags: u32) -> Detour<Self> {
+        let mut came = [None; 2];
+        let mut room = [0; SMALL];
+        let answer = session.answer_with(Patience::Steady, &mut room, Some(&mut came));
+        let [memory, device] = came.map(|fd| fd.map(Passing));
+        match answer.map_err(trouble)?.response {
+            Response::Attached {
+                len,
+                device: promised,
+                adopt,
+            } => {
+                let (Some(memory), Ok(len)) = (memory, usize::try_from(len)) else {
+                    return Err(out_of_step(Family::Operation));
+                };
+                let device = device.filter(|_| promised);
+                Ok(Segment {
+                    id,
+                    flags,
+                    len,
+                    memory,
+                    device,
+                    adopt,
+                })
+            }
+            Response::Reply(Reply::Failed(errno)) => Err(refused_by_id(errno)),
+            _ => Err(out_of_step(Family::Operation)),
+        }
+    }
+
+    /// The second half.
+    fn map(self, session: &mut Session, place: Place, need_uffd: bool) -> Result<usize, Failure> {
+        let uffd = need_uffd
+            .then(|| faults::make(self.device.as_ref().map(|device| device.0)).map(Passing))
+            .transpose()
+            .map_err(|_| Failure::BeforeMap(libc::ENOMEM))?;
+        let entry = attachments::reserve().ok_or(Failure::BeforeMap(libc::ENOMEM))?;
+        let attachment = self.reserve_range(place).map_err(|errno| {
+            entry.release();
+            Failure::BeforeMap(errno)
+        })?;
+        let told = tell_mapped(session, attachment.addr, uffd.as_ref());
+        if let Err(escape) = told {
+            // SAFETY: our mapping, which nobody could touch yet.
+            unsafe { sys::unmap(attachment.addr, attachment.len) };
+            entry.release();
+            return Err(Failure::AtMap(escape));
+        }
+        if let Some(uffd) = uffd {
+            faults::given(uffd.into_inner());
+        }
+        fork::attached(self.adopt);
+        if let (true, Some(device)) = (self.adopt, self.device) {
+            faults::keep_device(device.into_inner());
+        }
+        // Before it can be touched: a child that is forked in between must know it.
+        entry.fill(attachment);
+        // SAFETY: our mapping.
+        let opened =
+            unsafe { sys::protect(attachment.addr, attachment.len, protection(self.flags)) };
+        opened.map_err(|errno| {
+            leave(attachment, entry, Some(session));
+            Failure::AtMap(Escape::Errno(errno))
+        })?;
+        Ok(attachment.addr)
+    }
+
+    /// Maps the segment, inaccessible.
+    fn reserve_range(&self, place: Place) -> sys::Result<Attachment> {
+        let flags = libc::MAP_SHARED | place.fixed;
+        // SAFETY: replaces something only if the caller said SHM_REMAP, and then
+        // it vouches for the range.
+        let mapped =
+            unsafe { sys::map(place.addr, self.len, libc::PROT_NONE, flags, self.memory.0) };
+        let addr = mapped.map_err(|errno| match errno {
+            libc::EEXIST => libc::EINVAL,
+            other => other,
+        })?;
+        if place.fixed == libc::MAP_FIXED {
+            forget_replaced(addr, self.len);
+        }
+        let readonly = self.flags & flags::RDONLY != 0;
+        Ok(Attachment {
+            id: self.id,
+            readonly,
+            addr,
+            len: self.len,
+        })
+    }
+}
+
+/// Tells the daemon where the segment lies.
+fn tell_mapped(session: &mut Session, addr: usize, uffd: Option<&Passing>) -> Detour<()> {
+    let mut room = [0; SMALL];
+    session
+        .send(
+            &Request::Map { addr: addr as u64 },
+            UserBytes::NONE,
+            uffd.map(|fd| fd.0),
+        )
+        .map_err(|_| trouble(Trouble::Lost))?;
+    match session
+        .answer(Patience::Steady, &mut room)
+        .and_then(|a| a.reply())
+        .map_err(trouble)?
+    {
+        Reply::Done => Ok(()),
+        Reply::Failed(errno) => Err(errno.into()),
+        _ => Err(out_of_step(Family::Operation)),
+    }
+}
+
+fn protection(flags: u32) -> c_int {
+    let write = if flags & flags::RDONLY == 0 {
+        libc::PROT_WRITE
+    } else {
+        0
+    };
+    let execute = if flags & flags::EXEC != 0 {
+        libc::PROT_EXEC
+    } else {
+        0
+    };
+    libc::PROT_READ | write | execute
+}
+
+/// Attachments that `SHM_REMAP` replaced are detached. This thread's connection
+/// is between the halves of an attach, so another one tells of it.
+fn forget_replaced(addr: usize, len: usize) {
+    let covered = |a: &Attachment| a.addr >= addr && a.addr + a.len <= addr + len;
+    for old in attachments::all().filter(covered) {
+        let Some((old, entry)) = attachments::take(old.addr) else {
+            continue;
+        };
+        if let Ok(mut separate) = Session::separate() {
+            tell_detached(&mut separate, old.addr);
+        }
+        entry.release();
+    }
+}
+
+/// Ends an attachment that was taken out of the table.
+///
+/// The range stays reserved until the daemon knows: else another thread's shmat
+/// could get the same address, and its Map overtake our Detach.
+pub(crate) fn leave(attachment: Attachment, entry: &Entry, session: Option<&mut Session>) {
+    let Attachment { addr, len, .. } = attachment;
+    close_off(attachment);
+    match session {
+        Some(session) => tell_detached(session, addr),
+        None => {
+            let request = Request::Detach { addr: addr as u64 };
+            let mut room = [0; SMALL];
+            // A daemon that is gone needs no telling.
+            let _ = exchange::begin(&request, UserBytes::NONE)
+                .and_then(|mut session| session.answer(Patience::Steady, &mut room).map(drop));
+        }
+    }
+    // SAFETY: our reservation, made by `close_off`.
+    unsafe { sys::unmap(addr, len) };
+    entry.release();
+}
+
+/// Replaces an attachment's memory by nothing: to touch it is SIGSEGV.
+pub(crate) fn close_off(attachment: Attachment) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // SAFETY: replaces our own mapping, at the caller's wish (shmdt) or because
+    // what it shows would be wrong. If it fails the range is unmapped or
+    // untouched, and munmap follows.
+    let _ = unsafe { sys::map(attachment.addr, attachment.len, libc::PROT_NONE, flags, -1) };
+}
+
+fn tell_detached(session: &mut Session, addr: usize) {
+    let mut room = [0; SMALL];
+    // A daemon that is gone needs no telling.
+    let _ = session
+        .send(
+            &Request::Detach { addr: addr as u64 },
+            UserBytes::NONE,
+            None,
+        )
+        .and_then(|()| session.answer(Patience::Steady, &mut room).map(drop));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INVALID: Detour<Place> = Err(Escape::Errno(libc::EINVAL));
+
+    #[test]
+    fn an_unaligned_address_is_rounded_down_with_rnd_and_refused_without() {
+        let page = sys::page_size();
+        assert_eq!(Place::wanted(16 * page + 5, 0), INVALID);
+        let rounded = Place {
+            addr: 16 * page,
+            fixed: libc::MAP_FIXED_NOREPLACE,
+        };
+        assert_eq!(Place::wanted(16 * page + 5, flags::RND), Ok(rounded));
+    }
+
+    #[test]
+    fn remap_needs_an_address_and_replaces_what_lies_there() {
+        let page = sys::page_size();
+        assert_eq!(Place::wanted(0, flags::REMAP), INVALID);
+        assert_eq!(Place::wanted(5, flags::REMAP | flags::RND), INVALID);
+        let fixed = Place {
+            addr: 16 * page,
+            fixed: libc::MAP_FIXED,
+        };
+        assert_eq!(Place::wanted(16 * page, flags::REMAP), Ok(fixed));
+        assert_eq!(Place::wanted(0, 0), Ok(Place { addr: 0, fixed: 0 }));
+    }
+}

@@ -1,0 +1,16 @@
+/* The child must not speak on its parent's connection. */
+#include "probe.h"
+
+int main(int count, char **how)
+{
+    (void)count;
+    int id = semget(KEY, 1, IPC_DIPC);
+    pid_t child = !strcmp(how[1], "fork") ? fork() : syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) {
+        TRY("child", semctl(id, 0, GETVAL));
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    TRY("parent", semctl(id, 0, GETVAL));
+    return 0;
+}
