@@ -1,6 +1,17 @@
-//! What the kernel's own System V IPC has.
+//! Questions to the kernel that no crate asks.
+
+use std::os::fd::{AsFd, AsRawFd};
 
 use dipc_wire::Kind;
+
+/// How many bytes sent to this socket its receiver has not read; 0 when the
+/// kernel does not say.
+pub(crate) fn unread_bytes(socket: impl AsFd) -> i32 {
+    let mut count = 0;
+    // SAFETY: SIOCOUTQ writes one int.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &mut count) };
+    if result == 0 { count } else { 0 }
+}
 
 /// Whether the kernel has an object of this kind and id, in the namespace of
 /// this daemon.

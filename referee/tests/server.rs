@@ -354,6 +354,7 @@ fn a_member_may_come_back_on_a_new_connection_and_its_old_one_ends() {
         incarnation: who_b.incarnation,
     });
     again.say(&ToReferee::Settled);
+    again.expect(ToNode::Complete);
     again.resolve(1, 7, false);
     again.expect(ToNode::Absent { tag: 1 });
     b.resolve(1, 7, false);

@@ -399,6 +399,9 @@ impl Node {
 
     /// A process has ended.
     pub(super) fn process_ended(&self, process: &Process) {
+        for client in process.clients() {
+            client.process_ended();
+        }
         self.reap_spaces(process.pid);
         for home in process.undo_homes() {
             if home == self.me.node {

@@ -173,12 +173,14 @@ impl Node {
                 .map_err(|_| Errno::ETIMEDOUT)?;
             match resolution {
                 Resolution::Absent => return Err(Errno::ENOENT),
-                Resolution::Create(claim) => {
+                // Else the referee has been another one since: ask that.
+                Resolution::Create(claim) if self.names.holds(claim) => {
                     match self.create_claimed(caller, claim, kind, key, size, flags) {
                         Err(Errno::EEXIST) => {}
                         made => return made,
                     }
                 }
+                Resolution::Create(_) => {}
                 Resolution::Found(id) => match self.get_from(client, id, kind, key, size, flags) {
                     Some(found) => return found,
                     None => not = Some(id),

@@ -3,12 +3,13 @@
 //!
 //! A program may die with an answer on the way to it. Then what the call did is
 //! **taken back**, so that no semaphore's token and no message dies with it: the
-//! call counts as not made. Three places notice:
+//! call counts as not made. Four places notice:
 //!
 //! - the socket ends while the call waits: it is withdrawn, and if it was
 //!   granted meanwhile, [`Client::answer`] finds the client gone;
 //! - the socket does not take the answer;
-//! - the socket ends with ECONNRESET: the answer lay in it unread.
+//! - the socket ends with ECONNRESET: the answer lay in it unread;
+//! - the process ends while a forked child holds its socket open.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -230,6 +231,7 @@ impl Node {
             login: self.home.users.login(peer.uid()),
             state: Mutex::default(),
         });
+        client.process.connected(&client);
         client
             .outbox
             .send([Encoded::new(&reply, 0)?.as_ref(), &[]])?;
@@ -393,10 +395,19 @@ impl Client {
         state.undelivered = !matches!(sent, Ok(Ok(())));
     }
 
+    /// The process has ended, and its connection with it, whoever else holds
+    /// the socket.
+    pub(super) fn process_ended(&self) {
+        self.ended(self.outbox.unread());
+        self.outbox.close();
+    }
+
     /// The connection has ended; `unread` when the last answer lay in it.
     fn ended(&self, unread: bool) {
         let mut state = self.state.lock();
-        state.gone = true;
+        if std::mem::replace(&mut state.gone, true) {
+            return;
+        }
         if state.pending {
             drop(state);
             return self.node.withdraw(self);

@@ -74,6 +74,15 @@ impl Names {
         }
     }
 
+    /// Whether the claim still keeps others away: it ends with the connection
+    /// over which it came.
+    pub(crate) fn holds(&self, claim: Claim) -> bool {
+        match self {
+            Names::Solo => true,
+            Names::Referee(referee) => referee.state.lock().epoch == claim.epoch,
+        }
+    }
+
     /// The claim has led to this object.
     pub(crate) fn created(&self, claim: Claim, kind: Kind, key: i32, id: ObjectId) {
         let Names::Referee(referee) = self else {

@@ -16,6 +16,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, sendmsg, shutdown};
 use parking_lot::Mutex;
 
+use crate::kernel;
+
 /// The sending side of a connected stream socket.
 pub(crate) struct Outbox {
     socket: OwnedFd,
@@ -147,6 +149,13 @@ impl Outbox {
         // The reader of this socket wakes up and cleans up.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
         Closed
+    }
+
+    /// Whether the receiver has not yet read all that was sent (`SIOCOUTQ`,
+    /// unix(7)).
+    pub(crate) fn unread(&self) -> bool {
+        let queue = self.queue.lock();
+        !queue.bytes.is_empty() || kernel::unread_bytes(&self.socket) > 0
     }
 
     /// Ends the connection: nothing more is sent, and its reader wakes up.

@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use dipc_wire::NodeId;
@@ -17,10 +17,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use parking_lot::Mutex;
 
+use super::client::Client;
 use crate::semantics::Capabilities;
 
 /// One process.
-#[derive(Debug)]
 pub(crate) struct Process {
     /// Its id on this node.
     pub(crate) pid: u32,
@@ -29,6 +29,8 @@ pub(crate) struct Process {
     pidfd: OwnedFd,
     /// Calls that wait, for `dipc status`.
     pub(crate) waiting: AtomicU32,
+    /// Its connections: a forked child may hold them open when it has ended.
+    clients: Mutex<Vec<Weak<Client>>>,
     /// The homes that may hold SEM_UNDO adjustments of it.
     undo: Mutex<BTreeSet<NodeId>>,
 }
@@ -42,6 +44,22 @@ impl Process {
     /// Which homes must hear of its end.
     pub(crate) fn undo_homes(&self) -> BTreeSet<NodeId> {
         self.undo.lock().clone()
+    }
+
+    /// One more connection.
+    pub(crate) fn connected(&self, client: &Arc<Client>) {
+        let mut clients = self.clients.lock();
+        clients.retain(|client| client.strong_count() > 0);
+        clients.push(Arc::downgrade(client));
+    }
+
+    /// Its connections that are still there.
+    pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
+        self.clients
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     fn has_ended(&self) -> bool {
@@ -93,7 +111,8 @@ impl Processes {
             uid,
             pidfd,
             waiting: AtomicU32::new(0),
-            undo: Mutex::new(BTreeSet::new()),
+            clients: Mutex::default(),
+            undo: Mutex::default(),
         });
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, pid.into());
         self.ends.add(&process.pidfd, event)?;

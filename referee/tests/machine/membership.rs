@@ -1,6 +1,7 @@
 //! Who is a member: joins, refusals, deaths.
 
 use crate::rig::{CLUSTER, Rig, T, id, newcomer};
+use dipc_referee::output::LinkId;
 use dipc_wire::frame::Encoded;
 use dipc_wire::referee::{Answer, Join, ToReferee};
 
@@ -21,6 +22,14 @@ fn a_joiner_hears_of_all_members_and_connects_to_them() {
             "2: Member 3 life 103 c, it connects",
         ]
     );
+}
+
+#[test]
+fn who_has_settled_is_told_when_it_knows_all_members() {
+    let mut rig = Rig::new_cluster();
+    rig.join(1, "a");
+    rig.say(1, ToReferee::Settled);
+    assert_eq!(rig.said.complete, [LinkId(1)]);
 }
 
 #[test]

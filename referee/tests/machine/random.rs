@@ -410,7 +410,7 @@ impl World {
                 node.grants.insert(tag, key);
             }
             ToNode::Fenced => self.crash(i),
-            ToNode::Ping => {}
+            ToNode::Ping | ToNode::Complete => {}
         }
     }
 

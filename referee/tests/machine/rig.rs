@@ -16,6 +16,7 @@ pub(crate) struct Transcript {
     pub(crate) lines: Vec<String>,
     pub(crate) events: Vec<String>,
     pub(crate) welcomes: Vec<(LinkId, Membership)>,
+    pub(crate) complete: Vec<LinkId>,
 }
 
 impl Output for Transcript {
@@ -33,7 +34,7 @@ impl Output for Transcript {
     }
 
     fn send(&mut self, link: LinkId, message: ToNode<'_>) {
-        self.lines.push(match message {
+        let line = match message {
             ToNode::Member {
                 node,
                 incarnation,
@@ -54,7 +55,10 @@ impl Output for Transcript {
             ToNode::Create { tag } => format!("{link}: Create {tag}"),
             ToNode::Fenced => format!("{link}: Fenced"),
             ToNode::Ping => format!("{link}: Ping"),
-        });
+            // Follows every `Settled`, after all that this has led to.
+            ToNode::Complete => return self.complete.push(link),
+        };
+        self.lines.push(line);
     }
 
     fn close(&mut self, link: LinkId) {
