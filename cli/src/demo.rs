@@ -18,6 +18,7 @@ use crate::exec::environment;
 use crate::failure::{Doing, Failure, Result};
 use crate::interrupts::Interrupts;
 use crate::launch::{Plan, Running};
+use crate::output::print;
 use crate::process::first_readable;
 use crate::scratch::Scratch;
 use crate::sys::process::ends_with_us;
@@ -74,14 +75,11 @@ pub(crate) fn main(args: Args) -> Result<()> {
     let status = Client::connect(Path::new(&cluster.node(1)?.at))?.status()?;
     let remains = running.end()?;
 
-    println!();
-    print!("{}", table(&drawn, &status));
-    println!();
-    println!(
-        "The picture is {}: a tile's border shows its node",
+    print(&format!(
+        "\n{}\nThe picture is {}: a tile's border shows its node\n(1 red, 2 green, 3 blue).\n",
+        table(&drawn, &status),
         output.display()
-    );
-    println!("(1 red, 2 green, 3 blue).");
+    ))?;
     for name in remains.killed {
         eprintln!("dipc: {name} did not end when asked to, and was killed");
     }

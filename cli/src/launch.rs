@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal;
 
 use crate::artifacts;
@@ -56,6 +57,11 @@ impl Running {
     pub(crate) fn start(dir: &Path, plan: &Plan, interrupts: &Interrupts) -> Result<Self> {
         let (referee, daemon) = (artifacts::referee()?, artifacts::daemon()?);
         artifacts::library()?;
+        if plan.ends_with_us {
+            // Keepers outlive their daemons by a moment. As their next parent we
+            // see them off, and not whenever process 1 gets to it.
+            set_child_subreaper(true).doing(|| "cannot adopt keepers".into())?;
+        }
         let mut running = Running(Some(Cluster::claim(dir, plan.nodes)?));
         let cluster = running
             .0

@@ -6,6 +6,7 @@ use dipc_wire::{Kind, Pid};
 use serde_json::{Value, json};
 
 use crate::failure::Result;
+use crate::output::print;
 use crate::table::{Table, bytes, nanoseconds, permissions};
 use crate::target::Target;
 
@@ -50,11 +51,8 @@ pub(crate) fn main(args: Args) -> Result<()> {
     objects.retain(|object| kinds.contains(&object.kind));
     objects.sort_by_key(|object| (object.kind, object.id));
     if args.json {
-        println!(
-            "{:#}",
-            json!({ "objects": objects.iter().map(to_json).collect::<Vec<_>>() })
-        );
-        return Ok(());
+        let objects = json!({ "objects": objects.iter().map(to_json).collect::<Vec<_>>() });
+        return print(&format!("{objects:#}\n"));
     }
     let sections = kinds.iter().map(|&kind| {
         let title = match kind {
@@ -69,8 +67,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
             table.render()
         }
     });
-    print!("{}", sections.collect::<Vec<_>>().join("\n"));
-    Ok(())
+    print(&sections.collect::<Vec<_>>().join("\n"))
 }
 
 /// The table of one kind; `objects` are all of that kind.

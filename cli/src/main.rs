@@ -23,6 +23,7 @@ mod failure;
 mod interrupts;
 mod launch;
 mod ls;
+mod output;
 mod process;
 mod program;
 mod rm;

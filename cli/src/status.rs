@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::failure::Result;
+use crate::output::print;
 use crate::table::{Table, bytes};
 use crate::target::Target;
 
@@ -37,12 +38,11 @@ pub(crate) fn main(args: Args) -> Result<()> {
     let mut nodes = client.status()?;
     nodes.sort_by_key(|node| node.node);
     let rows = processes(&nodes, cluster.as_ref());
-    if args.json {
-        println!("{:#}", to_json(&nodes, &rows));
+    print(&if args.json {
+        format!("{:#}\n", to_json(&nodes, &rows))
     } else {
-        print!("{}", for_people(&nodes, &rows));
-    }
-    Ok(())
+        for_people(&nodes, &rows)
+    })
 }
 
 /// The referee (known only of a local cluster), daemons, keepers and programs;

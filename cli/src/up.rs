@@ -6,6 +6,7 @@ use crate::cluster::default_dir;
 use crate::failure::{Failure, Result};
 use crate::interrupts::Interrupts;
 use crate::launch::{Plan, Running};
+use crate::output::print;
 
 /// Starts a referee and some nodes on this machine, in the background.
 #[derive(clap::Args, Debug)]
@@ -44,14 +45,14 @@ pub(crate) fn main(args: Args) -> Result<()> {
         format!(" --dir {}", cluster.dir.display())
     };
     let nodes = args.nodes;
-    println!(
-        "A cluster of {nodes} nodes is up in {}.",
+    print(&format!(
+        "A cluster of {nodes} nodes is up in {}.
+
+  dipc exec{option} -n 1 -- CMD    runs CMD on node 1, and so on to {nodes}
+  dipc status{option}              shows the cluster
+  dipc ls{option}                  shows its objects
+  dipc down{option}                ends it
+",
         cluster.dir.display()
-    );
-    println!();
-    println!("  dipc exec{option} -n 1 -- CMD    runs CMD on node 1, and so on to {nodes}");
-    println!("  dipc status{option}              shows the cluster");
-    println!("  dipc ls{option}                  shows its objects");
-    println!("  dipc down{option}                ends it");
-    Ok(())
+    ))
 }

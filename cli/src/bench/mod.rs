@@ -26,12 +26,15 @@ use crate::exec::environment;
 use crate::failure::{Doing, Failure, Result};
 use crate::interrupts::Interrupts;
 use crate::launch::{Plan, Running};
-use crate::process::first_readable;
+use crate::output::print;
+use crate::process::{Handle, Identity, first_readable};
 use crate::scratch::Scratch;
 use crate::sys::process::ends_with_us;
 
 /// A worker that has not answered after so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A worker that has not ended so long after its input is killed.
+const END: Duration = Duration::from_secs(5);
 /// Rounds whose samples do not count: caches, connections and pages get warm.
 const WARM_UP: u32 = 1;
 
@@ -120,13 +123,11 @@ pub(crate) fn main(args: Args) -> Result<()> {
     } else {
         ""
     };
-    println!(
-        "{} rounds{place}; distributed objects of another node live on node 2",
-        args.rounds
-    );
-    println!();
-    print!("{}", samples.render());
-    Ok(())
+    print(&format!(
+        "{} rounds{place}; distributed objects of another node live on node 2\n\n{}",
+        args.rounds,
+        samples.render()
+    ))
 }
 
 /// We, and whatever we start from now on.
@@ -311,16 +312,11 @@ impl<'a> Worker<'a> {
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
         drop(self.input.take());
-        let ended = crate::process::Identity::of(self.child.id())
-            .and_then(crate::process::Identity::open)
-            .is_none_or(|handle| {
-                first_readable(
-                    &[handle.as_fd()],
-                    Some(Instant::now() + Duration::from_secs(5)),
-                )
-                .is_some()
-            });
-        if !ended {
+        let deadline = Instant::now() + END;
+        let handle = Identity::of(self.child.id()).and_then(Identity::open);
+        let still_runs =
+            |handle: Handle| first_readable(&[handle.as_fd()], Some(deadline)).is_none();
+        if handle.is_some_and(still_runs) {
             let _ = self.child.kill();
         }
         let _ = self.child.wait();
