@@ -1,0 +1,58 @@
+//! `dipc up`: starts a cluster on this machine, in the background.
+
+use std::path::PathBuf;
+
+use crate::cluster::default_dir;
+use crate::failure::{Failure, Result};
+use crate::interrupts::Interrupts;
+use crate::launch::{Plan, Running};
+use crate::output::print;
+
+/// Starts a referee and some nodes on this machine, in the background.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    nodes: u8,
+    /// The cluster's folder: $DIPC_DIR, else /run/dipc-cluster for root, else
+    /// $XDG_RUNTIME_DIR/dipc-cluster, else /tmp/dipc-UID
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// After what time a silent node counts as dead, such as 2s
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<String>,
+    /// How long a node keeps a page before it must give it up, such as 200us
+    #[arg(long, value_name = "TIME")]
+    quantum: Option<String>,
+}
+
+pub(crate) fn main(args: Args) -> Result<()> {
+    let default = default_dir();
+    let dir = args.dir.unwrap_or_else(|| default.clone());
+    let plan = Plan {
+        nodes: args.nodes,
+        timeout: args.timeout,
+        quantum: args.quantum,
+        ends_with_us: false,
+    };
+    let running = Running::start(&dir, &plan, &Interrupts::catch()?)?;
+    let cluster = running
+        .release()
+        .ok_or_else(|| Failure::new("no cluster", "it ended"))?;
+    let option = if dir == default {
+        String::new()
+    } else {
+        format!(" --dir {}", cluster.dir.display())
+    };
+    let nodes = args.nodes;
+    print(&format!(
+        "A cluster of {nodes} nodes is up in {}.
+
+  dipc exec{option} -n 1 -- CMD    runs CMD on node 1, and so on to {nodes}
+  dipc status{option}              shows the cluster
+  dipc ls{option}                  shows its objects
+  dipc down{option}                ends it
+",
+        cluster.dir.display()
+    ))
+}
