@@ -21,6 +21,11 @@ mod undo;
 mod values;
 mod waiters;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use dipc_wire::call::{SemOp, SemStat};
