@@ -43,6 +43,8 @@ pub mod sem;
 pub mod shm;
 
 #[cfg(test)]
+mod against_kernel;
+#[cfg(test)]
 mod testing;
 
 pub use limits::Limits;
