@@ -4,13 +4,16 @@ use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use dipc_wire::call::SemOp;
 
 /// What a call gave, or its errno.
 pub(super) type Judged<T> = Result<T, i32>;
+
+/// Where the threads of [`Pending`] calls send what they got, by ticket.
+pub(super) type Results<T> = (Sender<(u64, Judged<T>)>, Receiver<(u64, Judged<T>)>);
 
 /// Longer than any call that does not wait takes on a loaded machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -233,7 +236,7 @@ struct Buffer {
 
 pub(super) fn msgsnd(id: i32, mtype: i64, text: &[u8], flags: u32) -> Judged<()> {
     let mut buffer = Buffer {
-        mtype: mtype as libc::c_long,
+        mtype,
         text: [0; LONGEST],
     };
     buffer.text[..text.len()].copy_from_slice(text);
@@ -251,9 +254,9 @@ pub(super) fn msgrcv(id: i32, mtype: i64, size: u64, flags: u32) -> Judged<(i64,
     let at = (&raw mut buffer).cast();
     // SAFETY: `buffer` has room for `size` bytes behind the type, or `size` is
     // negative, and then the kernel writes nothing.
-    let len = unsafe { libc::msgrcv(id, at, size as usize, mtype as libc::c_long, flags as i32) };
+    let len = unsafe { libc::msgrcv(id, at, size as usize, mtype, flags as i32) };
     let len = judged(len as i64)?;
-    Ok((buffer.mtype as i64, buffer.text[..len as usize].to_vec()))
+    Ok((buffer.mtype, buffer.text[..len as usize].to_vec()))
 }
 
 /// A queue, removed when it is dropped.

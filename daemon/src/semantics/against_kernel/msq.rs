@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 
 use dipc_wire::call::flags;
 use dipc_wire::{Errno, ObjectId};
@@ -12,11 +12,12 @@ use super::super::testing::{NOW, caller, node};
 use super::super::{
     Credentials, Granted, Limits, Outcome, Permissions, Queue, Setting, Ticket, Wake,
 };
-use super::kernel::{self, Judged, PATIENCE, Pending};
+use super::kernel::{self, Judged, PATIENCE, Pending, Results};
 use super::{inside_namespace, this_process, this_user};
 
 /// What a call gave: for `msgrcv` type and text.
-type Given = Judged<Option<(i64, Vec<u8>)>>;
+type Message = Option<(i64, Vec<u8>)>;
+type Given = Judged<Message>;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -54,7 +55,7 @@ struct Twice {
     ours: Queue,
     theirs: kernel::Queue,
     who: Credentials,
-    results: (Sender<(u64, Given)>, Receiver<(u64, Given)>),
+    results: Results<Message>,
     /// Results that came before they were expected.
     early: RefCell<BTreeMap<u64, Given>>,
     senders: Vec<u64>,
@@ -146,7 +147,7 @@ impl Twice {
     fn check(
         &mut self,
         number: u64,
-        ours: Result<Outcome<Option<(i64, Vec<u8>)>>, Errno>,
+        ours: Result<Outcome<Message>, Errno>,
         pending: &Pending,
     ) -> Result<(), TestCaseError> {
         match ours {
@@ -212,14 +213,10 @@ impl Twice {
                 )
             });
         let theirs = self.theirs.stat().map(|stat| {
-            let counts = [
-                stat.__msg_cbytes as u64,
-                stat.msg_qnum as u64,
-                stat.msg_qbytes as u64,
-            ];
+            let counts = [stat.__msg_cbytes, stat.msg_qnum, stat.msg_qbytes];
             let told = [stat.msg_lspid != 0, stat.msg_lrpid != 0];
             let times = [stat.msg_stime != 0, stat.msg_rtime != 0];
-            (stat.msg_perm.mode as u16, counts, told, times)
+            (stat.msg_perm.mode, counts, told, times)
         });
         prop_assert_eq!(ours.map_err(Errno::raw), theirs);
         Ok(())
