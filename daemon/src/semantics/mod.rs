@@ -42,6 +42,11 @@ pub mod registry;
 pub mod sem;
 pub mod shm;
 
+#[cfg(test)]
+mod against_kernel;
+#[cfg(test)]
+mod testing;
+
 pub use limits::Limits;
 pub use msq::{Queue, Received};
 pub use perm::{Permissions, Setting};

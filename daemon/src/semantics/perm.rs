@@ -190,3 +190,187 @@ impl Permissions {
 fn in_group(who: &Credentials, gid: u32) -> bool {
     who.gid == gid || who.groups.contains(&gid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{permissions, root, user};
+    use super::super::{Capabilities, Credentials};
+    use super::*;
+
+    const RW: Access = Access(6);
+
+    fn with(capabilities: Capabilities) -> Credentials {
+        Credentials {
+            capabilities,
+            ..user(2000)
+        }
+    }
+
+    #[test]
+    fn the_owners_class_is_final_even_when_others_may_behaviour_121() {
+        let object = permissions(0o066);
+        assert_eq!(object.check(&user(1000), Access::READ), Err(Errno::EACCES));
+        assert_eq!(object.check(&user(2000), RW), Ok(()));
+    }
+
+    #[test]
+    fn the_group_class_counts_the_creators_group_and_supplementary_ones_behaviour_121() {
+        let mut object = permissions(0o604);
+        object
+            .set(Setting {
+                uid: 1000,
+                gid: 3000,
+                mode: 0o604,
+            })
+            .unwrap();
+        let second = Credentials {
+            groups: vec![5, 3000],
+            ..user(2000)
+        };
+        let creators = Credentials {
+            gid: 1000,
+            ..user(2000)
+        };
+        for member in [&second, &creators, &user(3000)] {
+            assert_eq!(
+                object.check(member, Access::READ),
+                Err(Errno::EACCES),
+                "{member:?}"
+            );
+        }
+        assert_eq!(object.check(&user(2000), Access::READ), Ok(()));
+        object
+            .set(Setting {
+                uid: 1000,
+                gid: 3000,
+                mode: 0o060,
+            })
+            .unwrap();
+        assert_eq!(object.check(&second, RW), Ok(()));
+    }
+
+    #[test]
+    fn the_creator_keeps_the_owners_rights_after_giving_the_object_away_behaviour_121() {
+        let mut object = permissions(0o600);
+        object
+            .set(Setting {
+                uid: 2000,
+                gid: 2000,
+                mode: 0o600,
+            })
+            .unwrap();
+        for owner in [user(1000), user(2000)] {
+            assert_eq!(object.check(&owner, RW), Ok(()));
+            assert_eq!(object.check_owner(&owner), Ok(()));
+        }
+        assert_eq!(object.check(&user(3000), Access::READ), Err(Errno::EACCES));
+        assert_eq!(object.check_owner(&user(3000)), Err(Errno::EPERM));
+    }
+
+    #[test]
+    fn each_capability_passes_its_own_check_and_no_other_behaviour_122() {
+        let object = permissions(0o000);
+        let ipc_owner = with(Capabilities {
+            ipc_owner: true,
+            ..Capabilities::default()
+        });
+        let sys_admin = with(Capabilities {
+            sys_admin: true,
+            ..Capabilities::default()
+        });
+        let ipc_lock = with(Capabilities {
+            ipc_lock: true,
+            ..Capabilities::default()
+        });
+        let verdicts = |who| {
+            let may = object.check(who, RW).is_ok();
+            (
+                may,
+                object.check_owner(who).is_ok(),
+                object.check_lock(who).is_ok(),
+            )
+        };
+        assert_eq!(verdicts(&ipc_owner), (true, false, false));
+        assert_eq!(verdicts(&sys_admin), (false, true, false));
+        assert_eq!(verdicts(&ipc_lock), (false, false, true));
+        assert_eq!(verdicts(&root()), (true, true, true));
+    }
+
+    #[test]
+    fn the_owner_of_a_mode_000_object_may_still_set_and_remove_it_behaviour_123() {
+        let object = permissions(0o000);
+        assert_eq!(object.check(&user(1000), Access::READ), Err(Errno::EACCES));
+        assert_eq!(object.check_owner(&user(1000)), Ok(()));
+    }
+
+    #[test]
+    fn get_says_eexist_before_einval_before_eacces_behaviours_2_5() {
+        let object = permissions(0o600);
+        let stranger = user(2000);
+        let all = 0o666 | flags::CREAT | flags::EXCL;
+        assert_eq!(object.check_get(&stranger, all, false), Err(Errno::EEXIST));
+        assert_eq!(
+            object.check_get(&stranger, 0o666 | flags::CREAT, false),
+            Err(Errno::EINVAL)
+        );
+        assert_eq!(
+            object.check_get(&stranger, 0o666 | flags::CREAT, true),
+            Err(Errno::EACCES)
+        );
+        assert_eq!(object.check_get(&user(1000), 0o666, true), Ok(()));
+        assert_eq!(
+            object.check_get(&user(1000), 0o666 | flags::EXCL, true),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn get_with_no_permission_bits_asks_for_nothing_behaviours_6_7() {
+        let object = permissions(0o600);
+        assert_eq!(object.check_get(&user(2000), 0, true), Ok(()));
+        assert_eq!(
+            object.check_get(&user(2000), flags::DIPC | flags::OWN, true),
+            Ok(())
+        );
+        for class in [0o400, 0o040, 0o004] {
+            assert_eq!(
+                object.check_get(&user(2000), class, true),
+                Err(Errno::EACCES)
+            );
+            assert_eq!(object.check_get(&user(1000), class, true), Ok(()));
+        }
+    }
+
+    #[test]
+    fn only_the_low_nine_bits_become_the_mode_behaviours_14_15() {
+        let perm = permissions(0o660 | flags::CREAT | flags::EXCL | flags::DIPC).stat();
+        assert_eq!((perm.key, perm.mode, perm.seq), (0x1234, 0o660, 7));
+        assert_eq!(
+            (perm.uid, perm.gid, perm.cuid, perm.cgid),
+            (1000, 1000, 1000, 1000)
+        );
+    }
+
+    #[test]
+    fn set_keeps_the_kernels_bits_and_refuses_nobody_behaviour_66() {
+        let mut object = permissions(0o600);
+        object.mark(flags::DEST, true);
+        object
+            .set(Setting {
+                uid: 5,
+                gid: 6,
+                mode: 0o7640,
+            })
+            .unwrap();
+        let perm = object.stat();
+        assert_eq!((perm.uid, perm.gid, perm.mode), (5, 6, 0o640 | flags::DEST));
+        assert_eq!((perm.cuid, perm.cgid), (1000, 1000));
+        for (uid, gid) in [(u32::MAX, 5), (5, u32::MAX)] {
+            assert_eq!(
+                object.set(Setting { uid, gid, mode: 0 }),
+                Err(Errno::EINVAL)
+            );
+        }
+        assert_eq!(object.stat(), perm);
+    }
+}

@@ -194,3 +194,147 @@ impl<T> Registry<T> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testing::node;
+    use super::*;
+
+    fn registry(max_objects: usize, max_weight: u64) -> Registry<ObjectId> {
+        let limits = Limits {
+            semmni: max_objects,
+            semmns: max_weight,
+            ..Limits::LINUX
+        };
+        Registry::new(node(3), Kind::Sem, &limits, 0)
+    }
+
+    #[test]
+    fn an_object_is_found_by_key_id_and_index_until_it_is_removed() {
+        let mut registry = registry(10, 100);
+        let id = registry.insert(5, 1, |id| id).unwrap();
+        assert_eq!(registry.find(5), Some((id, &id)));
+        assert_eq!(registry.get(id), Some(&id));
+        assert_eq!(registry.at_index(0), Some((id, &id)));
+        assert_eq!(registry.remove(id), Some(id));
+        assert_eq!(
+            (registry.find(5), registry.get(id), registry.at_index(0)),
+            (None, None, None)
+        );
+        assert_eq!(registry.remove(id), None);
+    }
+
+    #[test]
+    fn too_many_objects_and_too_much_weight_are_enospc_behaviour_16() {
+        let mut registry = registry(2, 10);
+        let id = registry.insert(PRIVATE, 10, |id| id).unwrap();
+        let never = |_| panic!("made");
+        assert_eq!(registry.insert(PRIVATE, 1, never), Err(Errno::ENOSPC));
+        assert_eq!(
+            registry.insert(PRIVATE, u64::MAX, never),
+            Err(Errno::ENOSPC)
+        );
+        registry.insert(PRIVATE, 0, |id| id).unwrap();
+        assert_eq!(registry.insert(PRIVATE, 0, never), Err(Errno::ENOSPC));
+        registry.remove(id);
+        assert_eq!((registry.len(), registry.weight()), (1, 0));
+        registry.insert(PRIVATE, 10, |id| id).unwrap();
+    }
+
+    #[test]
+    fn a_released_key_is_free_at_once_and_the_object_stays_behaviour_21() {
+        let mut registry = registry(10, 100);
+        let old = registry.insert(5, 1, |id| id).unwrap();
+        assert_eq!(registry.insert(5, 1, |id| id), Err(Errno::EEXIST));
+        assert_eq!(registry.key(old), Some(5));
+        assert_eq!(registry.release_key(old), Some(5));
+        assert_eq!((registry.find(5), registry.key(old)), (None, None));
+        let new = registry.insert(5, 1, |id| id).unwrap();
+        assert_ne!(old, new);
+        assert_eq!(registry.release_key(old), None);
+        registry.remove(old);
+        assert_eq!(registry.find(5), Some((new, &new)));
+    }
+
+    #[test]
+    fn private_objects_have_no_key_behaviour_11() {
+        let mut registry = registry(10, 100);
+        let (a, b) = (
+            registry.insert(PRIVATE, 1, |id| id),
+            registry.insert(PRIVATE, 1, |id| id),
+        );
+        assert_ne!(a.unwrap(), b.unwrap());
+        assert_eq!(registry.find(PRIVATE), None);
+    }
+
+    #[test]
+    fn serials_go_round_and_step_over_those_in_use_behaviour_20() {
+        let limits = Limits::LINUX;
+        let mut registry = Registry::new(node(3), Kind::Msg, &limits, ObjectId::SERIALS - 2);
+        let mut next = || registry.insert(PRIVATE, 0, |id| id).unwrap().serial();
+        assert_eq!(
+            [next(), next(), next()],
+            [ObjectId::SERIALS - 2, ObjectId::SERIALS - 1, 0]
+        );
+        registry.remove(ObjectId::new(node(3), 0));
+        registry.next_serial = ObjectId::SERIALS - 2;
+        let mut next = || registry.insert(PRIVATE, 0, |id| id).unwrap().serial();
+        assert_eq!([next(), next()], [0, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn counts_keys_and_indices_agree_after_any_history(
+            steps in proptest::collection::vec((0..4i32, 0..6u64, any::<prop::sample::Index>()), 0..80)
+        ) {
+            let mut registry = registry(8, 20);
+            let mut alive: Vec<(ObjectId, i32, u64)> = Vec::new();
+            for (key, weight, which) in steps {
+                if which.index(3) > 0 || alive.is_empty() {
+                    let total: u64 = alive.iter().map(|(.., weight)| weight).sum();
+                    let taken = key != PRIVATE && alive.iter().any(|&(_, other, _)| other == key);
+                    let full = alive.len() == 8 || total + weight > 20;
+                    match registry.insert(key, weight, |id| id) {
+                        Ok(id) => {
+                            prop_assert!(!taken && !full);
+                            prop_assert!(alive.iter().all(|&(other, ..)| other != id));
+                            alive.push((id, key, weight));
+                        }
+                        Err(errno) => prop_assert_eq!(
+                            errno,
+                            if taken { Errno::EEXIST } else { prop_assert!(full); Errno::ENOSPC }
+                        ),
+                    }
+                } else {
+                    let (id, ..) = alive.swap_remove(which.index(alive.len()));
+                    prop_assert_eq!(registry.remove(id), Some(id));
+                }
+                prop_assert_eq!(registry.len(), alive.len());
+                prop_assert_eq!(registry.iter().count(), alive.len());
+                prop_assert!(alive.is_empty() || registry.at_index(registry.highest_index()).is_some());
+                prop_assert!(registry.at_index(registry.highest_index() + 1).is_none());
+                for &(id, key, _) in &alive {
+                    prop_assert_eq!(registry.get(id), Some(&id));
+                    prop_assert_eq!(registry.find(key).map(|(id, _)| id), (key != PRIVATE).then_some(id));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_lowest_free_index_is_used_first() {
+        let mut registry = registry(10, 100);
+        let ids: Vec<_> = (0..4)
+            .map(|_| registry.insert(PRIVATE, 1, |id| id).unwrap())
+            .collect();
+        registry.remove(ids[1]);
+        registry.remove(ids[2]);
+        assert_eq!(registry.highest_index(), 3);
+        let id = registry.insert(PRIVATE, 1, |id| id).unwrap();
+        assert_eq!(registry.at_index(1), Some((id, &id)));
+        registry.remove(ids[3]);
+        assert_eq!(registry.highest_index(), 1);
+    }
+}

@@ -219,3 +219,206 @@ impl Segment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{NOW, caller, node, permissions, pid, pid_on, root, user};
+    use super::super::{Capabilities, Credentials};
+    use super::*;
+
+    fn segment(mode: u32) -> Segment {
+        Segment::new(permissions(mode), 4097, 4096, 200_000, pid(1), NOW)
+    }
+
+    fn stat(segment: &Segment) -> ShmStat<'static> {
+        segment.stat(caller(pid(1), &root()), false).unwrap()
+    }
+
+    #[test]
+    fn a_new_segment_was_touched_by_nobody_behaviours_9_17() {
+        let stat = stat(&segment(0o600));
+        assert_eq!(
+            (stat.size, stat.granule, stat.quantum),
+            (4097, 4096, 200_000)
+        );
+        assert_eq!(
+            (stat.atime, stat.dtime, stat.ctime, stat.nattch),
+            (0, 0, NOW, 0)
+        );
+        assert_eq!((stat.cpid, stat.lpid), (Some(pid(1)), None));
+    }
+
+    #[test]
+    fn a_larger_segment_than_there_is_is_einval_and_a_smaller_one_fits_behaviour_3() {
+        let segment = segment(0o600);
+        assert_eq!(segment.check_get(&user(1000), 4098, 0), Err(Errno::EINVAL));
+        for size in [0, 1, 4097] {
+            assert_eq!(segment.check_get(&user(1000), size, 0), Ok(()));
+        }
+    }
+
+    #[test]
+    fn reading_needs_read_and_writing_needs_both_behaviour_91() {
+        let cases = [
+            (0o004, Err(Errno::EACCES), Ok(false)),
+            (0o002, Err(Errno::EACCES), Err(Errno::EACCES)),
+            (0o006, Ok(true), Ok(true)),
+        ];
+        for (mode, read_write, read_only) in cases {
+            let attach = |flags| {
+                let who = user(2000);
+                let attached = segment(mode).attach(caller(pid(2), &who), flags, NOW);
+                attached.map(|attached| attached.may_write)
+            };
+            assert_eq!(
+                (attach(0), attach(flags::RDONLY)),
+                (read_write, read_only),
+                "{mode:o}"
+            );
+        }
+    }
+
+    #[test]
+    fn shm_exec_needs_the_execute_bit_as_on_linux() {
+        let who = user(1000);
+        let attach = |mode| segment(mode).attach(caller(pid(1), &who), flags::EXEC, NOW);
+        assert_eq!(attach(0o600), Err(Errno::EACCES));
+        assert!(attach(0o700).is_ok());
+    }
+
+    #[test]
+    fn attach_and_detach_tell_who_and_when_behaviours_97_99() {
+        let (mut segment, who) = (segment(0o600), user(1000));
+        for count in 1..=2 {
+            segment.attach(caller(pid(2), &who), 0, NOW + 1).unwrap();
+            assert_eq!(stat(&segment).nattch, count);
+        }
+        assert_eq!(
+            (stat(&segment).atime, stat(&segment).lpid),
+            (NOW + 1, Some(pid(2)))
+        );
+        assert_eq!(segment.detach(pid(3), 1, NOW + 2), Fate::Kept);
+        let stat = stat(&segment);
+        assert_eq!(
+            (stat.nattch, stat.dtime, stat.lpid),
+            (1, NOW + 2, Some(pid(3)))
+        );
+        assert_eq!((stat.atime, stat.ctime), (NOW + 1, NOW));
+    }
+
+    #[test]
+    fn a_fork_counts_the_childs_attachments_as_the_parents_doing_behaviour_102() {
+        let (mut segment, who) = (segment(0o600), user(1000));
+        segment.attach(caller(pid(2), &who), 0, NOW).unwrap();
+        segment.inherit(pid(2), 1, NOW + 5);
+        let stat = stat(&segment);
+        assert_eq!(
+            (stat.nattch, stat.lpid, stat.atime),
+            (2, Some(pid(2)), NOW + 5)
+        );
+    }
+
+    #[test]
+    fn a_segment_in_use_is_destroyed_at_its_last_detach_behaviours_96_112() {
+        let (mut segment, who) = (segment(0o600), user(1000));
+        let me = caller(pid(2), &who);
+        segment.attach(me, 0, NOW).unwrap();
+        assert_eq!(segment.remove(me), Ok(Fate::Kept));
+        let after = stat(&segment);
+        assert_eq!((after.perm.mode, after.perm.key), (0o600 | flags::DEST, 0));
+        assert_eq!(segment.remove(me), Ok(Fate::Kept));
+        segment
+            .set(
+                me,
+                Setting {
+                    uid: 1000,
+                    gid: 1000,
+                    mode: 0o660,
+                },
+                NOW + 1,
+            )
+            .unwrap();
+        assert_eq!(stat(&segment).perm.mode, 0o660 | flags::DEST);
+        segment.attach(me, 0, NOW).unwrap();
+        assert_eq!(segment.detach(pid(2), 1, NOW), Fate::Kept);
+        assert_eq!(segment.detach(pid(2), 1, NOW), Fate::Destroyed);
+    }
+
+    #[test]
+    fn a_segment_that_nobody_uses_is_destroyed_at_once_and_survives_otherwise_behaviour_116() {
+        let (mut segment, who) = (segment(0o600), user(1000));
+        let me = caller(pid(2), &who);
+        segment.attach(me, 0, NOW).unwrap();
+        assert_eq!(segment.detach(pid(2), 1, NOW), Fate::Kept);
+        assert_eq!(segment.remove(me), Ok(Fate::Destroyed));
+    }
+
+    #[test]
+    fn a_dead_nodes_attachments_are_gone_and_only_those() {
+        let (mut segment, who) = (segment(0o600), user(1000));
+        segment.attach(caller(pid_on(2, 9), &who), 0, NOW).unwrap();
+        segment.inherit(pid_on(2, 9), 3, NOW);
+        segment.attach(caller(pid_on(3, 9), &who), 0, NOW).unwrap();
+        assert_eq!(segment.remove(caller(pid(1), &who)), Ok(Fate::Kept));
+        assert_eq!(segment.forget_node(node(2), NOW), Fate::Kept);
+        assert_eq!(segment.nattch(), 1);
+        assert_eq!(segment.forget_node(node(3), NOW), Fate::Destroyed);
+    }
+
+    #[test]
+    fn a_node_cannot_detach_what_others_have_attached() {
+        let (mut segment, who) = (segment(0o600), user(1000));
+        segment.attach(caller(pid_on(2, 9), &who), 0, NOW).unwrap();
+        segment.attach(caller(pid_on(3, 9), &who), 0, NOW).unwrap();
+        assert_eq!(segment.detach(pid_on(3, 9), u32::MAX, NOW), Fate::Kept);
+        assert_eq!(segment.detach(pid_on(3, 9), 1, NOW), Fate::Kept);
+        assert_eq!(segment.nattch(), 1);
+    }
+
+    #[test]
+    fn strangers_may_neither_set_remove_nor_lock_behaviour_113() {
+        let (mut segment, who) = (segment(0o666), user(2000));
+        let stranger = caller(pid(2), &who);
+        let setting = Setting {
+            uid: 2000,
+            gid: 2000,
+            mode: 0,
+        };
+        assert_eq!(segment.set(stranger, setting, NOW), Err(Errno::EPERM));
+        assert_eq!(segment.remove(stranger), Err(Errno::EPERM));
+        assert_eq!(segment.lock(stranger, true), Err(Errno::EPERM));
+        assert_eq!(
+            segment.stat(stranger, false).map(|stat| stat.perm.mode),
+            Ok(0o666)
+        );
+    }
+
+    #[test]
+    fn an_unreadable_segment_is_shown_by_stat_any_only_behaviour_117() {
+        let (segment, who) = (segment(0o600), user(2000));
+        assert_eq!(
+            segment.stat(caller(pid(2), &who), false),
+            Err(Errno::EACCES)
+        );
+        assert!(segment.stat(caller(pid(2), &who), true).is_ok());
+    }
+
+    #[test]
+    fn lock_and_unlock_toggle_a_mode_bit_behaviour_115() {
+        let ipc_lock = Capabilities {
+            ipc_lock: true,
+            ..Capabilities::default()
+        };
+        let who = Credentials {
+            capabilities: ipc_lock,
+            ..user(2000)
+        };
+        let mut segment = segment(0o600);
+        for locker in [&user(1000), &who] {
+            segment.lock(caller(pid(2), locker), true).unwrap();
+            assert_eq!(stat(&segment).perm.mode, 0o600 | flags::LOCKED);
+            segment.lock(caller(pid(2), locker), false).unwrap();
+            assert_eq!(stat(&segment).perm.mode, 0o600);
+        }
+    }
+}

@@ -16,6 +16,11 @@
 
 mod wanted;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use dipc_wire::call::{MsgStat, flags};

@@ -21,6 +21,11 @@ mod undo;
 mod values;
 mod waiters;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use dipc_wire::call::{SemOp, SemStat};
@@ -124,7 +129,7 @@ impl SemSet {
             self.values.adjust(num, by, pid);
         }
         self.values.touch(now);
-        self.settle(adjustments.pending().map(|(num, _)| num), now, wakes);
+        self.settle_after_control(adjustments.pending().map(|(num, _)| num), now, wakes);
     }
 
     /// The node is dead: its waiters are dropped without a wake, and its
@@ -233,7 +238,7 @@ impl SemSet {
         self.values.set(num, value, caller.pid);
         self.undo.clear(num);
         self.ctime = now;
-        self.settle([num].into_iter(), now, wakes);
+        self.settle_after_control([num].into_iter(), now, wakes);
         Ok(())
     }
 
@@ -259,8 +264,7 @@ impl SemSet {
         }
         self.undo.clear_all();
         self.ctime = now;
-        let everybody = self.waiters.all().collect();
-        self.wake(everybody, now, wakes);
+        self.settle_after_control(0..values.len() as u16, now, wakes);
         Ok(())
     }
 
@@ -311,14 +315,33 @@ impl SemSet {
         self.existing(num)
     }
 
-    /// These semaphores may have new values: gives whoever waits for them what
-    /// there is.
+    /// An operation gave these semaphores new values: gives whoever waits for
+    /// them what there is.
     fn settle(&mut self, nums: impl Iterator<Item = u16>, now: i64, wakes: &mut Vec<Wake>) {
         if self.waiters.is_empty() {
             return;
         }
         let mut turns = BTreeSet::new();
         concern(&self.waiters, &self.values, nums, &mut turns);
+        self.wake(turns, now, wakes);
+    }
+
+    /// The same for what is no operation: SETVAL, SETALL, undo. ipc/sem.c then
+    /// takes any semaphore of the set for changed when it looks for zeros.
+    fn settle_after_control(
+        &mut self,
+        nums: impl Iterator<Item = u16>,
+        now: i64,
+        wakes: &mut Vec<Wake>,
+    ) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let mut turns = BTreeSet::new();
+        concern(&self.waiters, &self.values, nums, &mut turns);
+        if self.values.iter().any(|value| value == 0) {
+            turns.extend(self.waiters.for_several_zeros());
+        }
         self.wake(turns, now, wakes);
     }
 
@@ -377,18 +400,28 @@ fn attempt(values: &mut Values, undo: &mut Undo, ops: &[SemOp], pid: Pid, now: i
     result
 }
 
-/// The semaphores that these operations, having succeeded, gave a new value.
+/// The semaphores that these operations, having succeeded, may have changed:
+/// none if they only waited for zero.
 fn changed_by(ops: &[SemOp]) -> impl Iterator<Item = u16> + '_ {
-    ops.iter().filter(|op| op.op != 0).map(|op| op.num)
+    let alters = waiters::alters(ops);
+    ops.iter().filter(move |_| alters).map(|op| op.num)
 }
 
+/// Adds who must be tried now that these semaphores may have new values. As in
+/// ipc/sem.c, a zero makes all those try who wait for several.
 fn concern(
     waiters: &Waiters,
     values: &Values,
     nums: impl Iterator<Item = u16>,
     turns: &mut BTreeSet<Turn>,
 ) {
+    let mut zero = false;
     for num in nums {
-        turns.extend(waiters.concerned(num, values.value(num)));
+        let value = values.value(num);
+        zero |= value == 0;
+        turns.extend(waiters.concerned(num, value));
+    }
+    if zero {
+        turns.extend(waiters.for_several_zeros());
     }
 }

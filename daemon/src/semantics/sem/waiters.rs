@@ -124,7 +124,21 @@ impl Waiters {
             .filter(move |turn| turn.alters || value == 0)
     }
 
-    /// Everybody, for when any semaphore may have changed.
+    /// Those that wait for more than one semaphore to be zero, and for nothing
+    /// else.
+    pub(super) fn for_several_zeros(&self) -> impl Iterator<Item = Turn> + '_ {
+        let first_that_alters = Turn {
+            alters: true,
+            arrival: 0,
+        };
+        let only_wait = self.line.range(..first_that_alters);
+        only_wait
+            .filter(|(_, waiter)| waiter.ops.len() > 1)
+            .map(|(&turn, _)| turn)
+    }
+
+    /// Everybody, in line.
+    #[cfg(test)]
     pub(super) fn all(&self) -> impl Iterator<Item = Turn> + '_ {
         self.line.keys().copied()
     }
