@@ -94,8 +94,8 @@ pub enum Message {
         /// The owner's bytes.
         content: Content,
     },
-    /// Directory → cache: the node that was to send you this granule has it no
-    /// longer. Has it come?
+    /// Directory → cache: the node that was to send you this granule is dead.
+    /// Has it come?
     Chase {
         /// Which granule.
         granule: u64,
@@ -119,6 +119,11 @@ pub enum Message {
     /// Directory → cache: the owner is gone, and your copy is now the one that
     /// counts: evict it with its bytes.
     Own {
+        /// Which granule.
+        granule: u64,
+    },
+    /// Cache → directory: you told me to [`Message::Forward`] what I had evicted.
+    Void {
         /// Which granule.
         granule: u64,
     },
@@ -152,6 +157,7 @@ impl Message {
             | Message::Missing { granule, .. }
             | Message::Lost { granule }
             | Message::Own { granule }
+            | Message::Void { granule }
             | Message::Cancel { granule }
             | Message::Cancelled { granule, .. } => granule,
         }
