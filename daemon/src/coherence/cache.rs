@@ -368,8 +368,9 @@ impl Cache {
     }
 
     /// Does what the directory ordered. An order to send a copy that is not
-    /// here is void: this node's eviction, or its answer to an earlier order,
-    /// is on its way to the directory.
+    /// here is void: it crossed this node's eviction. One to send it to a node
+    /// that is dead is kept: the copy would be lost, and the directory, which
+    /// will learn of the death too, cancels it.
     fn carry_out(&self, granule: u64, order: Order, line: &mut Line, out: &mut Outlet<'_>) {
         line.order = None;
         match order {
@@ -380,7 +381,13 @@ impl Cache {
                 out.tell_directory(self.config.home, Message::Invalidated { granule });
             }
             Order::Forward { to, access, ticket } => {
-                let Some(held) = line.held else { return };
+                let Some(held) = line.held else {
+                    return out.tell_directory(self.config.home, Message::Void { granule });
+                };
+                if !out.reaches(to) {
+                    line.order = Some(order);
+                    return;
+                }
                 if held == Access::Write {
                     out.act(Action::Protect { granule });
                     line.held = Some(Access::Read);

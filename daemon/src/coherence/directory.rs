@@ -62,6 +62,7 @@ impl Directory {
             Message::Installed { .. } => entry.installed(from, &mut desk),
             Message::Invalidated { .. } => entry.invalidated(from, &mut desk),
             Message::Evict { content, .. } => entry.evicted(from, content, &mut desk),
+            Message::Void { .. } => entry.void(from, &mut desk),
             Message::Missing { ticket, .. } => entry.missing(from, ticket, &mut desk),
             Message::Cancelled { held, .. } => entry.cancelled(from, held, &mut desk),
             _ => None,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use dipc_wire::NodeId;
 use dipc_wire::coherence::Message;
 
-use super::Action;
+use super::{Action, NodeSet};
 
 /// What the home's directory and the home's cache say to each other.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(super) enum Local {
 /// Collects what one call of [`super::Protocol`] leads to.
 pub(super) struct Outlet<'a> {
     me: NodeId,
+    dead: NodeSet,
     /// For the node to execute.
     pub(super) actions: &'a mut Vec<Action>,
     /// For the home's other half; empty again when the call ends.
@@ -32,12 +33,18 @@ pub(super) struct Outlet<'a> {
 }
 
 impl<'a> Outlet<'a> {
-    pub(super) fn new(me: NodeId, actions: &'a mut Vec<Action>) -> Self {
+    pub(super) fn new(me: NodeId, dead: NodeSet, actions: &'a mut Vec<Action>) -> Self {
         Outlet {
             me,
+            dead,
             actions,
             local: VecDeque::new(),
         }
+    }
+
+    /// False if what is sent there is known to be lost.
+    pub(super) fn reaches(&self, node: NodeId) -> bool {
+        !self.dead.contains(node)
     }
 
     pub(super) fn act(&mut self, action: Action) {

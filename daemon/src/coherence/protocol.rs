@@ -1,12 +1,10 @@
 //! One node's part in the coherence of one segment.
 
-use std::collections::BTreeSet;
-
 use dipc_wire::NodeId;
 use dipc_wire::coherence::{Access, Message};
 
 use super::outlet::{Local, Outlet};
-use super::{Action, Cache, Config, Directory, Violation};
+use super::{Action, Cache, Config, Directory, NodeSet, Violation};
 
 /// A node's cache of a segment and, at the segment's home, its directory.
 ///
@@ -18,7 +16,7 @@ pub struct Protocol {
     cache: Cache,
     directory: Option<Directory>,
     /// Nodes that are dead and have not come back.
-    dead: BTreeSet<NodeId>,
+    dead: NodeSet,
 }
 
 impl Protocol {
@@ -29,13 +27,13 @@ impl Protocol {
             config,
             cache: Cache::new(config),
             directory,
-            dead: BTreeSet::new(),
+            dead: NodeSet::default(),
         }
     }
 
     /// A thread of this node waits for `access`.
     pub fn fault(&mut self, granule: u64, access: Access, now: u64, actions: &mut Vec<Action>) {
-        let mut out = Outlet::new(self.config.me, actions);
+        let mut out = Outlet::new(self.config.me, self.dead, actions);
         self.cache.fault(granule, access, now, &mut out);
         self.settle_locally(now, out);
     }
@@ -50,7 +48,7 @@ impl Protocol {
         now: u64,
         actions: &mut Vec<Action>,
     ) -> Result<(), Violation> {
-        if self.dead.contains(&from) {
+        if self.dead.contains(from) {
             return Ok(());
         }
         if message.granule() >= self.config.granules {
@@ -59,7 +57,7 @@ impl Protocol {
         if from == self.config.me {
             return Err(Violation::Unexpected(message));
         }
-        let mut out = Outlet::new(self.config.me, actions);
+        let mut out = Outlet::new(self.config.me, self.dead, actions);
         match message {
             Message::Grant { .. }
             | Message::Forward { .. }
@@ -73,6 +71,7 @@ impl Protocol {
             | Message::Invalidated { .. }
             | Message::Evict { .. }
             | Message::Missing { .. }
+            | Message::Void { .. }
             | Message::Cancelled { .. } => match &mut self.directory {
                 Some(directory) => directory.receive(from, message, &mut out)?,
                 None => return Err(Violation::NotForMe(message)),
@@ -85,7 +84,7 @@ impl Protocol {
     /// The time that [`Action::Arm`] named has come. A call too early or too
     /// often is harmless.
     pub fn expire(&mut self, granule: u64, now: u64, actions: &mut Vec<Action>) {
-        let mut out = Outlet::new(self.config.me, actions);
+        let mut out = Outlet::new(self.config.me, self.dead, actions);
         self.cache.expire(granule, now, &mut out);
         self.settle_locally(now, out);
     }
@@ -95,7 +94,7 @@ impl Protocol {
     /// faulted on it again. The home keeps what it has, since its memory is the
     /// segment's backing store, but no longer makes anyone wait for it.
     pub fn evict_all(&mut self, now: u64, actions: &mut Vec<Action>) {
-        let mut out = Outlet::new(self.config.me, actions);
+        let mut out = Outlet::new(self.config.me, self.dead, actions);
         self.cache.evict_all(&mut out);
         self.settle_locally(now, out);
     }
@@ -103,10 +102,11 @@ impl Protocol {
     /// A node is dead. Until [`Protocol::node_joined`] nothing that comes from
     /// it counts.
     pub fn node_died(&mut self, node: NodeId, now: u64, actions: &mut Vec<Action>) {
-        if node == self.config.me || !self.dead.insert(node) {
+        if node == self.config.me || self.dead.contains(node) {
             return;
         }
-        let mut out = Outlet::new(self.config.me, actions);
+        self.dead.insert(node);
+        let mut out = Outlet::new(self.config.me, self.dead, actions);
         if node == self.config.home {
             self.cache.home_died(&mut out);
         }
@@ -119,7 +119,7 @@ impl Protocol {
     /// A new incarnation of a node that had died is here. A home that comes
     /// back does not bring this segment back.
     pub fn node_joined(&mut self, node: NodeId) {
-        self.dead.remove(&node);
+        self.dead.remove(node);
     }
 
     /// What threads of this node may do with the granule now.

@@ -1,1 +1,12 @@
+//! A cluster in one thread, driven by seeds.
+//!
+//! [`world`] has the nodes, their memory and the links between them, and says
+//! after every step whether memory is still coherent; [`schedule`] decides at
+//! random what happens next.
 
+mod broken;
+mod hostile;
+mod random;
+mod scenarios;
+mod schedule;
+mod world;
