@@ -6,7 +6,7 @@ use dipc_wire::NodeId;
 use dipc_wire::coherence::Message;
 
 use super::Violation;
-use super::entry::{Desk, Entry, Request};
+use super::entry::{Desk, Entry, Phase, Request};
 use super::outlet::Outlet;
 
 /// One entry for each granule that was ever asked for.
@@ -34,6 +34,14 @@ impl Directory {
         self.entries
             .iter()
             .map(|(&granule, entry)| (granule, entry))
+    }
+
+    /// This node was told to send the granule to the home's cache. Elsewhere
+    /// only the ticket can tell.
+    pub(super) fn sends_home(&self, granule: u64, from: NodeId) -> bool {
+        let transaction = self.entry(granule).and_then(Entry::transaction);
+        transaction
+            .is_some_and(|t| t.request.node == self.home && t.phase == Phase::Forwarded(from))
     }
 
     /// A cache says this.

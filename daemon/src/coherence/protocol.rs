@@ -57,6 +57,11 @@ impl Protocol {
         if from == self.config.me {
             return Err(Violation::Unexpected(message));
         }
+        if let (Message::Grant { granule, .. }, Some(directory)) = (message, &self.directory)
+            && !directory.sends_home(granule, from)
+        {
+            return Err(Violation::Unexpected(message));
+        }
         let mut out = Outlet::new(self.config.me, self.dead, actions);
         match message {
             Message::Grant { .. }

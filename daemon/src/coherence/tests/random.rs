@@ -37,7 +37,7 @@ proptest! {
     #[test]
     fn memory_is_coherent_and_every_request_ends_under_any_schedule(plan in plans()) {
         if let Err(failure) = run(plan) {
-            prop_assert!(false, "{failure:?}");
+            prop_assert!(false, "{failure}");
         }
     }
 }
@@ -56,7 +56,7 @@ fn the_schedules_reach_every_message_of_the_protocol() {
             deaths: true,
             sabotage: None,
         };
-        let world = run(plan).unwrap_or_else(|failure| panic!("{plan:?}: {failure:?}"));
+        let world = run(plan).unwrap_or_else(|failure| panic!("{plan:?}: {failure}"));
         for (what, times) in world.seen {
             *seen.entry(what).or_default() += times;
         }

@@ -161,7 +161,7 @@ fn drain(world: &mut World, dice: &mut Dice) -> Result<(), Failure> {
         }
     }
     Err(Failure::Stuck {
-        what: "things never come to rest",
+        what: "the traffic",
     })
 }
 

@@ -4,33 +4,40 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dipc_wire::NodeId;
 use dipc_wire::coherence::{Access, Content, Message};
+use thiserror::Error;
 
 use crate::coherence::entry::{Origin, Phase};
 use crate::coherence::{Action, Config, Protocol, Violation};
 
 /// What can be wrong with a run.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(super) enum Failure {
     /// A node may write a granule of which another has a copy.
+    #[error("{writer} may write granule {granule}, of which {other} has a copy")]
     NotAlone {
         granule: u64,
         writer: NodeId,
         other: NodeId,
     },
     /// A copy differs from what was written last.
+    #[error("{node} has an old copy of granule {granule}")]
     Stale { granule: u64, node: NodeId },
     /// A copy lives although the granule was given up as lost, or it was given
     /// up although no death explains it.
+    #[error("granule {granule} was not lost, as {node} shows")]
     LostWrongly { granule: u64, node: NodeId },
     /// An action that does not fit the memory it is for.
+    #[error("{action:?} does not fit the memory of {node}")]
     Impossible { node: NodeId, action: Action },
     /// The machine and the memory, or directory and caches, do not agree.
+    #[error("{node} disagrees on {what} of granule {granule}")]
     Disagree {
         granule: u64,
         node: NodeId,
         what: &'static str,
     },
     /// An honest node was accused.
+    #[error("{by} accused the honest {from}: {violation}")]
     Accused {
         from: NodeId,
         by: NodeId,
@@ -38,6 +45,7 @@ pub(super) enum Failure {
     },
     /// Somebody waits although nothing can happen any more, or things never
     /// come to rest.
+    #[error("{what} never ends")]
     Stuck { what: &'static str },
 }
 
