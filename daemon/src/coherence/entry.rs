@@ -126,8 +126,12 @@ impl Entry {
 /// The messages of caches. `None`: nobody could have said so.
 impl Entry {
     pub(super) fn request(&mut self, request: Request, desk: &mut Desk<'_, '_>) -> Option<()> {
-        let waiting = self.busy.iter().map(|t| &t.request).chain(&self.queue);
-        if waiting.into_iter().any(|other| other.node == request.node) {
+        // An orphaned one was of an earlier incarnation.
+        let served = self.busy.iter().filter(|t| !t.orphaned).map(|t| &t.request);
+        if served
+            .chain(&self.queue)
+            .any(|other| other.node == request.node)
+        {
             return None;
         }
         self.queue.push_back(request);

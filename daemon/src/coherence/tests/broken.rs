@@ -1,8 +1,9 @@
 //! Protocols that are broken on purpose, by mangling what the machine wants
 //! done: the checks must notice, or they prove nothing.
 
+use super::checks::Failure;
 use super::schedule::{Plan, run};
-use super::world::{Failure, Sabotage};
+use super::world::Sabotage;
 
 /// The failures among many seeds.
 fn failures_under(sabotage: Sabotage, deaths: bool) -> impl Iterator<Item = Failure> {
@@ -13,6 +14,7 @@ fn failures_under(sabotage: Sabotage, deaths: bool) -> impl Iterator<Item = Fail
         quantum: 0,
         steps: 400,
         deaths,
+        home_dies: false,
         sabotage: Some(sabotage),
     };
     (0..2_000).filter_map(move |seed| run(plan(seed)).err())

@@ -8,23 +8,23 @@ use super::schedule::{Plan, run};
 
 fn plans() -> impl Strategy<Value = Plan> {
     let quantum = prop_oneof![Just(0_u64), 1..200_u64];
-    (
-        any::<u64>(),
-        2..=5_u8,
-        1..=3_u64,
-        quantum,
-        50..600_u32,
-        any::<bool>(),
-    )
-        .prop_map(|(seed, nodes, granules, quantum, steps, deaths)| Plan {
+    let sizes = (2..=5_u8, 1..=3_u64, 50..600_u32);
+    let fate = (any::<bool>(), prop::bool::weighted(0.1));
+    (any::<u64>(), sizes, quantum, fate).prop_map(|(seed, sizes, quantum, fate)| {
+        let (nodes, granules, steps) = sizes;
+        let (deaths, home_dies) = fate;
+        let sabotage = None;
+        Plan {
             seed,
             nodes,
             granules,
             quantum,
             steps,
             deaths,
-            sabotage: None,
-        })
+            home_dies,
+            sabotage,
+        }
+    })
 }
 
 proptest! {
@@ -54,6 +54,7 @@ fn the_schedules_reach_every_message_of_the_protocol() {
             quantum,
             steps: 500,
             deaths: true,
+            home_dies: false,
             sabotage: None,
         };
         let world = run(plan).unwrap_or_else(|failure| panic!("{plan:?}: {failure}"));

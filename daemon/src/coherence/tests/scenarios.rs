@@ -412,3 +412,83 @@ fn untouched_granules_cost_nothing_and_evicted_ones_leave_nothing() {
     assert_eq!(home.directory().unwrap().entries().count(), 0);
     assert_eq!(home.cache().lines().count(), 0);
 }
+
+#[test]
+fn an_order_that_crosses_an_eviction_is_answered_and_meets_no_later_copy() {
+    let mut home = protocol(HOME, 0);
+    let (ask, _) = request(&mut protocol(2, 0), 0, Write);
+    receive(&mut home, 2, ask, 0);
+    let (ask, ticket) = request(&mut protocol(3, 0), 0, Write);
+    let (to, forward) = only_message(&receive(&mut home, 3, ask, 0));
+    assert_eq!(to, node(2));
+    let evict = Message::Evict {
+        granule: 0,
+        content: Content::Data,
+    };
+    let install = Action::Install {
+        granule: 0,
+        access: Read,
+        content: Content::Data,
+    };
+    assert_eq!(receive(&mut home, 2, evict, 0), [install]);
+    let void = Message::Void { granule: 0 };
+    assert_eq!(
+        receive(&mut protocol(2, 0), HOME, forward, 0),
+        [send(HOME, void)]
+    );
+    let grant = Message::Grant {
+        granule: 0,
+        access: Write,
+        content: Content::Data,
+        ticket,
+    };
+    let (copy, drop) = (Action::Copy { granule: 0 }, Action::Drop { granule: 0 });
+    assert_eq!(receive(&mut home, 2, void, 0), [copy, drop, send(3, grant)]);
+}
+
+#[test]
+fn a_writer_that_dies_before_its_grant_takes_no_copy_along() {
+    let mut home = protocol(HOME, 0);
+    let (ask, _) = request(&mut protocol(2, 0), 0, Write);
+    receive(&mut home, 2, ask, 0);
+    let (ask, _) = request(&mut protocol(3, 0), 0, Write);
+    receive(&mut home, 3, ask, 0);
+    let mut actions = Vec::new();
+    home.node_died(node(3), 0, &mut actions);
+    assert_eq!(actions, [send(2, Message::Cancel { granule: 0 })]);
+    // Its next incarnation may ask while the old request is being undone.
+    home.node_joined(node(3));
+    let (ask, _) = request(&mut protocol(3, 0), 0, Read);
+    assert_eq!(receive(&mut home, 3, ask, 0), []);
+    let cancelled = Message::Cancelled {
+        granule: 0,
+        held: true,
+    };
+    let (to, next) = only_message(&receive(&mut home, 2, cancelled, 0));
+    assert_eq!(to, node(2));
+    assert!(matches!(next, Message::Forward { access: Read, .. }));
+}
+
+#[test]
+fn an_order_to_send_to_the_dead_is_kept_until_it_is_cancelled() {
+    let mut owner = holder(2, 0, Write);
+    let mut actions = Vec::new();
+    owner.node_died(node(3), 0, &mut actions);
+    let forward = Message::Forward {
+        granule: 0,
+        to: node(3),
+        access: Write,
+        ticket: 7,
+    };
+    assert_eq!(receive(&mut owner, HOME, forward, 0), []);
+    let cancelled = Message::Cancelled {
+        granule: 0,
+        held: true,
+    };
+    let cancel = Message::Cancel { granule: 0 };
+    assert_eq!(
+        receive(&mut owner, HOME, cancel, 0),
+        [send(HOME, cancelled)]
+    );
+    assert_eq!(owner.held(0), Some(Write));
+}

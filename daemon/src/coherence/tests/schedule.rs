@@ -3,7 +3,8 @@
 use dipc_wire::NodeId;
 use dipc_wire::coherence::Access;
 
-use super::world::{Failure, Sabotage, World, node};
+use super::checks::Failure;
+use super::world::{Sabotage, World, node};
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,8 @@ pub(super) struct Plan {
     pub(super) steps: u32,
     /// Nodes other than the home die and come back.
     pub(super) deaths: bool,
+    /// The home dies when three quarters of the steps are done.
+    pub(super) home_dies: bool,
     pub(super) sabotage: Option<Sabotage>,
 }
 
@@ -51,7 +54,10 @@ pub(super) fn run(plan: Plan) -> Result<World, Failure> {
     let mut world = World::new(plan.nodes, plan.granules, plan.quantum);
     world.sabotage = plan.sabotage;
     let mut dice = Dice(plan.seed);
-    for _ in 0..plan.steps {
+    for step in 0..plan.steps {
+        if plan.home_dies && step == plan.steps / 4 * 3 {
+            world.kill(world.home);
+        }
         world.now += dice.roll(4);
         disturb(&mut world, &mut dice, &plan)?;
         if let Some(event) = dice.pick(&events(&world)) {
@@ -85,7 +91,9 @@ fn disturb(world: &mut World, dice: &mut Dice, plan: &Plan) -> Result<(), Failur
         }
         90..93 => world.detach(at)?,
         93 if plan.deaths && at != world.home => {
-            let known = !world.news.iter().any(|&(_, dead)| dead == at);
+            // Nobody attaches a segment whose home is dead.
+            let home_lives = world.nodes.contains_key(&world.home);
+            let known = home_lives && !world.news.iter().any(|&(_, dead)| dead == at);
             match world.nodes.contains_key(&at) {
                 true => world.kill(at),
                 false if known => world.start(at),
