@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::NodeId;
+use crate::{Incarnation, NodeId};
 
 /// What a thread tried, and so what its node must be allowed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub enum Message {
         access: Access,
         /// What the grant must show.
         ticket: u64,
+        /// In which life the requester is: nobody sends a copy to a later one.
+        incarnation: Incarnation,
     },
     /// Directory → cache, or owner → cache at the directory's bidding: you may.
     Grant {
@@ -66,6 +68,8 @@ pub enum Message {
         granule: u64,
         /// To whom.
         to: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
         /// What for.
         access: Access,
         /// The request's.
