@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use dipc_wire::NodeId;
 use dipc_wire::coherence::{Access, Content, Message};
+use dipc_wire::{Incarnation, NodeId};
 
 use super::outlet::Outlet;
 use super::{Action, Config, Violation};
@@ -48,6 +48,8 @@ pub enum Order {
     Forward {
         /// To whom.
         to: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
         /// For reading, keep it too.
         access: Access,
         /// The request's.
@@ -228,6 +230,7 @@ impl Cache {
                 granule,
                 access,
                 ticket,
+                incarnation: self.config.incarnation,
             },
         );
     }
@@ -306,12 +309,18 @@ impl Cache {
             Message::Forward {
                 granule,
                 to,
+                incarnation,
                 access,
                 ticket,
             } if to != self.config.me => {
                 self.obey(
                     granule,
-                    Order::Forward { to, access, ticket },
+                    Order::Forward {
+                        to,
+                        incarnation,
+                        access,
+                        ticket,
+                    },
                     line,
                     now,
                     out,
@@ -380,11 +389,16 @@ impl Cache {
                 }
                 out.tell_directory(self.config.home, Message::Invalidated { granule });
             }
-            Order::Forward { to, access, ticket } => {
+            Order::Forward {
+                to,
+                incarnation,
+                access,
+                ticket,
+            } => {
                 let Some(held) = line.held else {
                     return out.tell_directory(self.config.home, Message::Void { granule });
                 };
-                if !out.reaches(to) {
+                if out.deaths.is_over(to, incarnation) {
                     line.order = Some(order);
                     return;
                 }

@@ -59,14 +59,23 @@ impl Directory {
             out,
         };
         let answer = match message {
-            Message::Request { access, ticket, .. } => entry.request(
-                Request {
-                    node: from,
-                    access,
-                    ticket,
-                },
-                &mut desk,
-            ),
+            Message::Request {
+                access,
+                ticket,
+                incarnation,
+                ..
+            } => {
+                let node = from;
+                entry.request(
+                    Request {
+                        node,
+                        access,
+                        ticket,
+                        incarnation,
+                    },
+                    &mut desk,
+                )
+            }
             Message::Installed { .. } => entry.installed(from, &mut desk),
             Message::Invalidated { .. } => entry.invalidated(from, &mut desk),
             Message::Evict { content, .. } => entry.evicted(from, content, &mut desk),

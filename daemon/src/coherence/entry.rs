@@ -16,8 +16,8 @@
 
 use std::collections::VecDeque;
 
-use dipc_wire::NodeId;
 use dipc_wire::coherence::{Access, Content, Message};
+use dipc_wire::{Incarnation, NodeId};
 
 use super::NodeSet;
 use super::outlet::Outlet;
@@ -45,6 +45,8 @@ pub struct Request {
     pub access: Access,
     /// What the grant must show.
     pub ticket: u64,
+    /// In which life the node asked.
+    pub incarnation: Incarnation,
 }
 
 /// What a transaction waits for.
@@ -126,6 +128,9 @@ impl Entry {
 /// The messages of caches. `None`: nobody could have said so.
 impl Entry {
     pub(super) fn request(&mut self, request: Request, desk: &mut Desk<'_, '_>) -> Option<()> {
+        if desk.out.deaths.is_over(request.node, request.incarnation) {
+            return None;
+        }
         // An orphaned one was of an earlier incarnation.
         let served = self.busy.iter().filter(|t| !t.orphaned).map(|t| &t.request);
         if served
@@ -292,6 +297,7 @@ impl Entry {
             node,
             access,
             ticket,
+            incarnation,
         } = request;
         let phase = |phase| {
             Some(Transaction {
@@ -344,6 +350,7 @@ impl Entry {
                     Message::Forward {
                         granule,
                         to: node,
+                        incarnation,
                         access,
                         ticket,
                     },

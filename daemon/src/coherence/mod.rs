@@ -76,6 +76,8 @@
 //! - A grant shows the ticket of the request that it answers. One that comes
 //!   after the requester gave it up (Chase, Missing), or to a later incarnation,
 //!   is not taken, and the directory does not count on it.
+//! - An order to send a copy names the requester's incarnation. Who knows that
+//!   it is dead keeps the copy, even if the node is back.
 //!
 //! # Eviction
 //!
@@ -112,6 +114,7 @@
 //! while the former owner has not obeyed yet.
 
 mod cache;
+mod deaths;
 mod directory;
 mod entry;
 mod nodes;
@@ -120,8 +123,8 @@ mod protocol;
 #[cfg(test)]
 mod tests;
 
-use dipc_wire::NodeId;
 use dipc_wire::coherence::{Access, Content, Message};
+use dipc_wire::{Incarnation, NodeId};
 use thiserror::Error;
 
 pub use cache::{Cache, Line, Order, Pending};
@@ -135,6 +138,8 @@ pub use protocol::Protocol;
 pub struct Config {
     /// This node.
     pub me: NodeId,
+    /// In which life.
+    pub incarnation: Incarnation,
     /// Where the segment's directory is.
     pub home: NodeId,
     /// The segment's size in granules.

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use dipc_wire::NodeId;
 use dipc_wire::coherence::Message;
 
-use super::{Action, NodeSet};
+use super::Action;
+use super::deaths::Deaths;
 
 /// What the home's directory and the home's cache say to each other.
 #[derive(Debug)]
@@ -24,8 +25,9 @@ pub(super) enum Local {
 
 /// Collects what one call of [`super::Protocol`] leads to.
 pub(super) struct Outlet<'a> {
-    me: NodeId,
-    dead: NodeSet,
+    pub(super) me: NodeId,
+    /// Who is dead.
+    pub(super) deaths: &'a Deaths,
     /// For the node to execute.
     pub(super) actions: &'a mut Vec<Action>,
     /// For the home's other half; empty again when the call ends.
@@ -33,18 +35,13 @@ pub(super) struct Outlet<'a> {
 }
 
 impl<'a> Outlet<'a> {
-    pub(super) fn new(me: NodeId, dead: NodeSet, actions: &'a mut Vec<Action>) -> Self {
+    pub(super) fn new(me: NodeId, deaths: &'a Deaths, actions: &'a mut Vec<Action>) -> Self {
         Outlet {
             me,
-            dead,
+            deaths,
             actions,
             local: VecDeque::new(),
         }
-    }
-
-    /// False if what is sent there is known to be lost.
-    pub(super) fn reaches(&self, node: NodeId) -> bool {
-        !self.dead.contains(node)
     }
 
     pub(super) fn act(&mut self, action: Action) {

@@ -1,5 +1,6 @@
 //! Peers that say what they could not have said.
 
+use dipc_wire::Incarnation;
 use dipc_wire::coherence::{Access, Content, Message};
 use proptest::prelude::*;
 
@@ -7,11 +8,14 @@ use super::world::node;
 use crate::coherence::{Action, Config, Protocol, Violation};
 
 const GRANULES: u64 = 2;
+const FIRST: Incarnation = Incarnation(1);
+const SECOND: Incarnation = Incarnation(2);
 
 fn protocol(me: u8) -> Protocol {
     let (me, home) = (node(me), node(1));
     Protocol::new(Config {
         me,
+        incarnation: FIRST,
         home,
         granules: GRANULES,
         quantum: 0,
@@ -44,6 +48,7 @@ fn a_granule_beyond_the_end_is_refused() {
         granule: u64::MAX,
         access: Access::Read,
         ticket: 0,
+        incarnation: FIRST,
     };
     assert_eq!(
         refused(&mut protocol(1), 2, message),
@@ -58,6 +63,7 @@ fn only_the_home_gives_orders() {
         to: node(3),
         access: Access::Read,
         ticket: 0,
+        incarnation: FIRST,
     };
     for message in [
         forward,
@@ -87,6 +93,7 @@ fn a_node_that_is_not_the_home_answers_no_requests() {
         granule: 0,
         access: Access::Read,
         ticket: 0,
+        incarnation: FIRST,
     };
     assert_eq!(
         refused(&mut protocol(2), 3, message),
@@ -131,6 +138,7 @@ fn a_second_request_for_the_same_granule_is_refused_so_queues_stay_short() {
         granule: 0,
         access: Access::Write,
         ticket,
+        incarnation: FIRST,
     };
     receive(&mut home, 2, ask(1)).unwrap();
     receive(&mut home, 3, ask(2)).unwrap();
@@ -158,17 +166,25 @@ fn a_grant_that_guesses_the_ticket_wrong_changes_nothing() {
 #[test]
 fn what_the_dead_say_counts_for_nothing_until_they_are_back() {
     let mut home = protocol(1);
-    home.node_died(node(2), 0, &mut Vec::new());
-    let ask = Message::Request {
+    home.node_died(node(2), FIRST, 0, &mut Vec::new());
+    home.node_joined(node(2), FIRST);
+    let ask = |incarnation| Message::Request {
         granule: 0,
         access: Access::Read,
         ticket: 0,
+        incarnation,
     };
-    assert_eq!(receive(&mut home, 2, ask), Ok(vec![]));
-    home.node_joined(node(2));
+    assert_eq!(receive(&mut home, 2, ask(SECOND)), Ok(vec![]));
+    home.node_joined(node(2), SECOND);
+    refused(&mut home, 2, ask(FIRST));
     assert_eq!(
-        receive(&mut home, 2, ask).map(|actions| actions.len()),
+        receive(&mut home, 2, ask(SECOND)).map(|actions| actions.len()),
         Ok(1)
+    );
+    home.node_died(node(2), FIRST, 0, &mut Vec::new());
+    assert_eq!(
+        home.directory().unwrap().entry(0).unwrap().readers().len(),
+        1
     );
 }
 
@@ -210,6 +226,7 @@ fn messages() -> impl Strategy<Value = Message> {
                 granule,
                 access,
                 ticket,
+                incarnation: FIRST,
             }
         }),
         (granule(), access(), content(), ticket()).prop_map(
@@ -226,6 +243,7 @@ fn messages() -> impl Strategy<Value = Message> {
                 to: node(to),
                 access,
                 ticket,
+                incarnation: FIRST,
             }
         }),
         (granule(), content()).prop_map(|(granule, content)| Message::Evict { granule, content }),
@@ -259,8 +277,8 @@ proptest! {
                 (other, _) => other,
             };
             match what {
-                0 if from != 1 => victim.node_died(node(from), 0, &mut actions),
-                1 => victim.node_joined(node(from)),
+                0 if from != 1 => victim.node_died(node(from), FIRST, 0, &mut actions),
+                1 => victim.node_joined(node(from), SECOND),
                 2 => victim.fault(granule, Access::Read, 0, &mut actions),
                 3 => victim.fault(granule, Access::Write, 0, &mut actions),
                 4 => victim.evict_all(0, &mut actions),

@@ -1,17 +1,24 @@
 //! Single transactions, step by step, as the pictures of the module show them.
 
-use dipc_wire::NodeId;
 use dipc_wire::coherence::Access::{Read, Write};
 use dipc_wire::coherence::{Access, Content, Message};
+use dipc_wire::{Incarnation, NodeId};
 
 use super::world::node;
 use crate::coherence::{Action, Config, Protocol};
 
 const HOME: u8 = 1;
+const FIRST: Incarnation = Incarnation(1);
+const SECOND: Incarnation = Incarnation(2);
 
 fn protocol(me: u8, quantum: u64) -> Protocol {
+    incarnation(me, FIRST, quantum)
+}
+
+fn incarnation(me: u8, incarnation: Incarnation, quantum: u64) -> Protocol {
     let config = Config {
         me: node(me),
+        incarnation,
         home: node(HOME),
         granules: 8,
         quantum,
@@ -248,6 +255,7 @@ fn the_quantum_delays_nothing_that_takes_nothing_away() {
     let forward = Message::Forward {
         granule: 0,
         to: node(3),
+        incarnation: FIRST,
         access: Read,
         ticket: 7,
     };
@@ -325,7 +333,7 @@ fn what_an_owner_evicts_lives_on_at_the_home() {
     };
     assert_eq!(receive(&mut home, 2, evict, 0), [install]);
     let mut actions = Vec::new();
-    home.node_died(node(2), 0, &mut actions);
+    home.node_died(node(2), FIRST, 0, &mut actions);
     assert_eq!(actions, []);
     assert_eq!(
         fault(&mut home, 0, Read, 0),
@@ -344,7 +352,7 @@ fn a_page_whose_writer_died_is_lost_to_all_who_ask_and_no_other_page_is() {
     let (ask, _) = request(&mut protocol(3, 0), 0, Read);
     receive(&mut home, 3, ask, 0);
     let mut actions = Vec::new();
-    home.node_died(node(2), 0, &mut actions);
+    home.node_died(node(2), FIRST, 0, &mut actions);
     let (to, chase) = only_message(&actions);
     let Message::Chase { ticket, .. } = chase else {
         panic!("{chase:?}")
@@ -377,7 +385,7 @@ fn a_page_of_which_a_reader_is_left_lives_on_there() {
     receive(&mut home, 3, ask, 0);
     receive(&mut home, 3, Message::Installed { granule: 0 }, 0);
     let mut actions = Vec::new();
-    home.node_died(node(2), 0, &mut actions);
+    home.node_died(node(2), FIRST, 0, &mut actions);
     assert_eq!(actions, [send(3, Message::Own { granule: 0 })]);
 }
 
@@ -385,9 +393,9 @@ fn a_page_of_which_a_reader_is_left_lives_on_there() {
 fn a_dead_home_poisons_the_whole_segment_for_good() {
     let mut reader = holder(2, 0, Read);
     let mut actions = Vec::new();
-    reader.node_died(node(HOME), 0, &mut actions);
+    reader.node_died(node(HOME), FIRST, 0, &mut actions);
     assert_eq!(actions, [Action::PoisonAll]);
-    reader.node_joined(node(HOME));
+    reader.node_joined(node(HOME), SECOND);
     for granule in [0, 5] {
         assert_eq!(
             fault(&mut reader, granule, Read, 0),
@@ -454,11 +462,11 @@ fn a_writer_that_dies_before_its_grant_takes_no_copy_along() {
     let (ask, _) = request(&mut protocol(3, 0), 0, Write);
     receive(&mut home, 3, ask, 0);
     let mut actions = Vec::new();
-    home.node_died(node(3), 0, &mut actions);
+    home.node_died(node(3), FIRST, 0, &mut actions);
     assert_eq!(actions, [send(2, Message::Cancel { granule: 0 })]);
     // Its next incarnation may ask while the old request is being undone.
-    home.node_joined(node(3));
-    let (ask, _) = request(&mut protocol(3, 0), 0, Read);
+    home.node_joined(node(3), SECOND);
+    let (ask, _) = request(&mut incarnation(3, SECOND, 0), 0, Read);
     assert_eq!(receive(&mut home, 3, ask, 0), []);
     let cancelled = Message::Cancelled {
         granule: 0,
@@ -470,13 +478,15 @@ fn a_writer_that_dies_before_its_grant_takes_no_copy_along() {
 }
 
 #[test]
-fn an_order_to_send_to_the_dead_is_kept_until_it_is_cancelled() {
+fn an_order_to_send_to_the_dead_is_kept_until_it_is_cancelled_even_if_they_are_back() {
     let mut owner = holder(2, 0, Write);
     let mut actions = Vec::new();
-    owner.node_died(node(3), 0, &mut actions);
+    owner.node_died(node(3), FIRST, 0, &mut actions);
+    owner.node_joined(node(3), SECOND);
     let forward = Message::Forward {
         granule: 0,
         to: node(3),
+        incarnation: FIRST,
         access: Write,
         ticket: 7,
     };

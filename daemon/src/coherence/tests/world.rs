@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dipc_wire::NodeId;
 use dipc_wire::coherence::{Access, Content, Message};
+use dipc_wire::{Incarnation, NodeId};
 
 use super::checks::Failure;
 use crate::coherence::{Action, Config, Protocol};
@@ -43,6 +43,7 @@ pub(super) struct Thread {
 
 pub(super) struct Node {
     pub(super) protocol: Protocol,
+    incarnation: Incarnation,
     pub(super) memory: BTreeMap<u64, Cell>,
     pub(super) poisoned: BTreeSet<u64>,
     pub(super) segment_poisoned: bool,
@@ -72,7 +73,9 @@ pub(super) struct World {
     pub(super) endangered: BTreeSet<u64>,
     pub(super) lost: BTreeSet<u64>,
     writes: u64,
-    births: u128,
+    births: u64,
+    /// Dead incarnations that somebody has yet to learn of.
+    graves: BTreeMap<NodeId, Incarnation>,
     /// What the run exercised, for the test that asks whether it did.
     pub(super) seen: BTreeMap<&'static str, u64>,
 }
@@ -97,6 +100,7 @@ impl World {
             lost: BTreeSet::new(),
             writes: 0,
             births: 0,
+            graves: BTreeMap::new(),
             seen: BTreeMap::new(),
         };
         (1..=nodes).for_each(|number| world.start(node(number)));
@@ -113,15 +117,20 @@ impl World {
             births,
             ..
         } = *self;
-        let protocol = Protocol::new(Config {
+        let incarnation = Incarnation(births);
+        let secret = u128::from(births);
+        let config = Config {
             me,
+            incarnation,
             home,
             granules,
             quantum,
-            secret: births,
-        });
+            secret,
+        };
+        let protocol = Protocol::new(config);
         let fresh = Node {
             protocol,
+            incarnation,
             memory: BTreeMap::new(),
             poisoned: BTreeSet::new(),
             segment_poisoned: false,
@@ -132,7 +141,7 @@ impl World {
         };
         self.nodes
             .values_mut()
-            .for_each(|node| node.protocol.node_joined(me));
+            .for_each(|node| node.protocol.node_joined(me, incarnation));
         self.nodes.insert(me, fresh);
     }
 
@@ -141,6 +150,7 @@ impl World {
         let Some(node) = self.nodes.remove(&dead) else {
             return;
         };
+        self.graves.insert(dead, node.incarnation);
         self.endangered.extend(node.memory.keys());
         if dead == self.home {
             self.endangered.extend(0..self.granules);
@@ -160,8 +170,9 @@ impl World {
     pub(super) fn learn(&mut self, learner: NodeId, dead: NodeId) -> Result<(), Failure> {
         self.news.remove(&(learner, dead));
         self.links.remove(&(dead, learner));
+        let incarnation = self.graves[&dead];
         self.call(learner, None, |protocol, now, actions| {
-            protocol.node_died(dead, now, actions);
+            protocol.node_died(dead, incarnation, now, actions);
             Ok(())
         })
     }
