@@ -150,8 +150,7 @@ impl Entry {
         let Transaction { request, phase, .. } = self.busy?;
         let speaker = match phase {
             Phase::Forwarded(source) if source == desk.home => desk.home,
-            Phase::Forwarded(_) => request.node,
-            Phase::Chasing => request.node,
+            Phase::Forwarded(_) | Phase::Chasing => request.node,
             Phase::Invalidating(_) | Phase::Cancelling(_) => return None,
         };
         if from != speaker {
