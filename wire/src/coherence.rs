@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::NodeId;
+use crate::{Incarnation, NodeId};
 
 /// What a thread tried, and so what its node must be allowed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub enum Message {
         access: Access,
         /// What the grant must show.
         ticket: u64,
+        /// In which life the requester is: nobody sends a copy to a later one.
+        incarnation: Incarnation,
     },
     /// Directory → cache, or owner → cache at the directory's bidding: you may.
     Grant {
@@ -66,6 +68,8 @@ pub enum Message {
         granule: u64,
         /// To whom.
         to: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
         /// What for.
         access: Access,
         /// The request's.
@@ -94,8 +98,8 @@ pub enum Message {
         /// The owner's bytes.
         content: Content,
     },
-    /// Directory → cache: the node that was to send you this granule has it no
-    /// longer. Has it come?
+    /// Directory → cache: the node that was to send you this granule is dead.
+    /// Has it come?
     Chase {
         /// Which granule.
         granule: u64,
@@ -119,6 +123,11 @@ pub enum Message {
     /// Directory → cache: the owner is gone, and your copy is now the one that
     /// counts: evict it with its bytes.
     Own {
+        /// Which granule.
+        granule: u64,
+    },
+    /// Cache → directory: you told me to [`Message::Forward`] what I had evicted.
+    Void {
         /// Which granule.
         granule: u64,
     },
@@ -152,6 +161,7 @@ impl Message {
             | Message::Missing { granule, .. }
             | Message::Lost { granule }
             | Message::Own { granule }
+            | Message::Void { granule }
             | Message::Cancel { granule }
             | Message::Cancelled { granule, .. } => granule,
         }

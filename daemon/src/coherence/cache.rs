@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use dipc_wire::NodeId;
 use dipc_wire::coherence::{Access, Content, Message};
+use dipc_wire::{Incarnation, NodeId};
 
 use super::outlet::Outlet;
 use super::{Action, Config, Violation};
@@ -48,6 +48,8 @@ pub enum Order {
     Forward {
         /// To whom.
         to: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
         /// For reading, keep it too.
         access: Access,
         /// The request's.
@@ -228,6 +230,7 @@ impl Cache {
                 granule,
                 access,
                 ticket,
+                incarnation: self.config.incarnation,
             },
         );
     }
@@ -306,12 +309,18 @@ impl Cache {
             Message::Forward {
                 granule,
                 to,
+                incarnation,
                 access,
                 ticket,
             } if to != self.config.me => {
                 self.obey(
                     granule,
-                    Order::Forward { to, access, ticket },
+                    Order::Forward {
+                        to,
+                        incarnation,
+                        access,
+                        ticket,
+                    },
                     line,
                     now,
                     out,
@@ -368,8 +377,9 @@ impl Cache {
     }
 
     /// Does what the directory ordered. An order to send a copy that is not
-    /// here is void: this node's eviction, or its answer to an earlier order,
-    /// is on its way to the directory.
+    /// here is void: it crossed this node's eviction. One to send it to a node
+    /// that is dead is kept: the copy would be lost, and the directory, which
+    /// will learn of the death too, cancels it.
     fn carry_out(&self, granule: u64, order: Order, line: &mut Line, out: &mut Outlet<'_>) {
         line.order = None;
         match order {
@@ -379,8 +389,19 @@ impl Cache {
                 }
                 out.tell_directory(self.config.home, Message::Invalidated { granule });
             }
-            Order::Forward { to, access, ticket } => {
-                let Some(held) = line.held else { return };
+            Order::Forward {
+                to,
+                incarnation,
+                access,
+                ticket,
+            } => {
+                let Some(held) = line.held else {
+                    return out.tell_directory(self.config.home, Message::Void { granule });
+                };
+                if out.deaths.is_over(to, incarnation) {
+                    line.order = Some(order);
+                    return;
+                }
                 if held == Access::Write {
                     out.act(Action::Protect { granule });
                     line.held = Some(Access::Read);

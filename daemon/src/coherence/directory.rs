@@ -6,7 +6,7 @@ use dipc_wire::NodeId;
 use dipc_wire::coherence::Message;
 
 use super::Violation;
-use super::entry::{Desk, Entry, Request};
+use super::entry::{Desk, Entry, Phase, Request};
 use super::outlet::Outlet;
 
 /// One entry for each granule that was ever asked for.
@@ -36,6 +36,14 @@ impl Directory {
             .map(|(&granule, entry)| (granule, entry))
     }
 
+    /// This node was told to send the granule to the home's cache. Elsewhere
+    /// only the ticket can tell.
+    pub(super) fn sends_home(&self, granule: u64, from: NodeId) -> bool {
+        let transaction = self.entry(granule).and_then(Entry::transaction);
+        transaction
+            .is_some_and(|t| t.request.node == self.home && t.phase == Phase::Forwarded(from))
+    }
+
     /// A cache says this.
     pub(super) fn receive(
         &mut self,
@@ -51,17 +59,27 @@ impl Directory {
             out,
         };
         let answer = match message {
-            Message::Request { access, ticket, .. } => entry.request(
-                Request {
-                    node: from,
-                    access,
-                    ticket,
-                },
-                &mut desk,
-            ),
+            Message::Request {
+                access,
+                ticket,
+                incarnation,
+                ..
+            } => {
+                let node = from;
+                entry.request(
+                    Request {
+                        node,
+                        access,
+                        ticket,
+                        incarnation,
+                    },
+                    &mut desk,
+                )
+            }
             Message::Installed { .. } => entry.installed(from, &mut desk),
             Message::Invalidated { .. } => entry.invalidated(from, &mut desk),
             Message::Evict { content, .. } => entry.evicted(from, content, &mut desk),
+            Message::Void { .. } => entry.void(from, &mut desk),
             Message::Missing { ticket, .. } => entry.missing(from, ticket, &mut desk),
             Message::Cancelled { held, .. } => entry.cancelled(from, held, &mut desk),
             _ => None,

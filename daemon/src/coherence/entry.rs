@@ -3,17 +3,21 @@
 //! | phase | waits for | then |
 //! |---|---|---|
 //! | [`Phase::Invalidating`] | each reader told to drop its copy | dispatched anew |
-//! | [`Phase::Forwarded`] | the copy to be where it was sent | done |
-//! | [`Phase::Chasing`] | the requester of a copy whose sender is gone | done, or dispatched anew |
+//! | [`Phase::Forwarded`] | the copy to be where it was sent | done; dispatched anew if the owner had evicted it |
+//! | [`Phase::Chasing`] | the requester of a copy whose sender is dead | done, or dispatched anew |
 //! | [`Phase::Cancelling`] | each node whose order was taken back | dispatched anew, or dropped if the requester is dead |
 //!
 //! A request is dispatched by looking at the entry as it is, so that whatever
 //! happened while a phase lasted (evictions, deaths) needs no case of its own.
+//!
+//! No transaction ends before each order that it gave to a living node is
+//! answered: an order that stayed behind could meet a later copy, which the
+//! node got from elsewhere, and take that away.
 
 use std::collections::VecDeque;
 
-use dipc_wire::NodeId;
 use dipc_wire::coherence::{Access, Content, Message};
+use dipc_wire::{Incarnation, NodeId};
 
 use super::NodeSet;
 use super::outlet::Outlet;
@@ -27,7 +31,8 @@ pub enum Origin {
     /// This node's copy is the one that counts; others may have read copies.
     Owned(NodeId),
     /// Every copy went down with its node. While a transaction is
-    /// [`Phase::Chasing`] this may still turn out to be wrong.
+    /// [`Phase::Forwarded`] or [`Phase::Chasing`], the requester may yet say
+    /// that it has one.
     Lost,
 }
 
@@ -40,6 +45,8 @@ pub struct Request {
     pub access: Access,
     /// What the grant must show.
     pub ticket: u64,
+    /// In which life the node asked.
+    pub incarnation: Incarnation,
 }
 
 /// What a transaction waits for.
@@ -49,7 +56,7 @@ pub enum Phase {
     Invalidating(NodeSet),
     /// This owner has been told to send its copy to the requester.
     Forwarded(NodeId),
-    /// The node that was to send its copy is gone; the requester says whether
+    /// The node that was to send its copy is dead; the requester says whether
     /// the copy came.
     Chasing,
     /// These have been told to forget an order and are to say what they have.
@@ -121,8 +128,15 @@ impl Entry {
 /// The messages of caches. `None`: nobody could have said so.
 impl Entry {
     pub(super) fn request(&mut self, request: Request, desk: &mut Desk<'_, '_>) -> Option<()> {
-        let waiting = self.busy.iter().map(|t| &t.request).chain(&self.queue);
-        if waiting.into_iter().any(|other| other.node == request.node) {
+        if desk.out.deaths.is_over(request.node, request.incarnation) {
+            return None;
+        }
+        // An orphaned one was of an earlier incarnation.
+        let served = self.busy.iter().filter(|t| !t.orphaned).map(|t| &t.request);
+        if served
+            .chain(&self.queue)
+            .any(|other| other.node == request.node)
+        {
             return None;
         }
         self.queue.push_back(request);
@@ -136,13 +150,7 @@ impl Entry {
         let Transaction { request, phase, .. } = self.busy?;
         let speaker = match phase {
             Phase::Forwarded(source) if source == desk.home => desk.home,
-            Phase::Forwarded(_) => request.node,
-            // Who evicts a copy has not given it up to a writer before: one of
-            // the two lies, and the evicted copy is the one in hand.
-            Phase::Chasing if request.access == Access::Write && !self.readers.is_empty() => {
-                return None;
-            }
-            Phase::Chasing => request.node,
+            Phase::Forwarded(_) | Phase::Chasing => request.node,
             Phase::Invalidating(_) | Phase::Cancelling(_) => return None,
         };
         if from != speaker {
@@ -191,6 +199,18 @@ impl Entry {
         Some(())
     }
 
+    /// The owner has evicted, before it was told to send, what it was to send.
+    pub(super) fn void(&mut self, from: NodeId, desk: &mut Desk<'_, '_>) -> Option<()> {
+        match self.busy?.phase {
+            Phase::Forwarded(source) if source == from && !self.readers.contains(from) => {
+                self.resume(desk);
+                Some(())
+            }
+            Phase::Cancelling(told) => told.contains(from).then_some(()),
+            _ => None,
+        }
+    }
+
     pub(super) fn missing(
         &mut self,
         from: NodeId,
@@ -217,13 +237,13 @@ impl Entry {
         content: Content,
         desk: &mut Desk<'_, '_>,
     ) -> Option<()> {
-        let owned = self.origin == Origin::Owned(from);
         let had_a_copy = self.readers.contains(from) || self.told().contains(from);
-        if !had_a_copy || content == Content::Zero || (content == Content::Data && !owned) {
+        if !had_a_copy || content == Content::Zero {
             return None;
         }
         self.readers.remove(from);
-        if content == Content::Data {
+        // A former owner's bytes are no news: another has a copy that counts.
+        if content == Content::Data && self.origin == Origin::Owned(from) {
             // The home may itself have been told to drop its copy: no more.
             if let Some(told) = self.told_mut() {
                 told.remove(desk.home);
@@ -232,7 +252,7 @@ impl Entry {
             self.origin = Origin::Owned(desk.home);
             desk.out.adopt(desk.granule);
         }
-        self.review(Some(from), desk);
+        self.review(None, desk);
         Some(())
     }
 
@@ -276,6 +296,7 @@ impl Entry {
             node,
             access,
             ticket,
+            incarnation,
         } = request;
         let phase = |phase| {
             Some(Transaction {
@@ -328,6 +349,7 @@ impl Entry {
                     Message::Forward {
                         granule,
                         to: node,
+                        incarnation,
                         access,
                         ticket,
                     },
@@ -412,9 +434,9 @@ impl Entry {
         });
     }
 
-    /// Someone answered, or `departed` has no copy any more: goes on if nothing
-    /// is left to wait for.
-    fn review(&mut self, departed: Option<NodeId>, desk: &mut Desk<'_, '_>) {
+    /// Someone answered, evicted, or is `dead`: goes on if nothing is left to
+    /// wait for.
+    fn review(&mut self, dead: Option<NodeId>, desk: &mut Desk<'_, '_>) {
         let Some(Transaction {
             request,
             phase,
@@ -429,7 +451,7 @@ impl Entry {
             Phase::Invalidating(told) if self.readers.is_empty() && self.was_written() => {
                 self.cancel(told, desk);
             }
-            Phase::Forwarded(source) if departed == Some(source) => {
+            Phase::Forwarded(source) if dead == Some(source) => {
                 self.settle(desk);
                 if let Some(transaction) = &mut self.busy {
                     transaction.phase = Phase::Chasing;
@@ -443,7 +465,7 @@ impl Entry {
                     },
                 );
             }
-            Phase::Chasing => self.settle(desk),
+            Phase::Forwarded(_) | Phase::Chasing => self.settle(desk),
             Phase::Cancelling(told) if told.is_empty() => {
                 self.settle(desk);
                 if orphaned {
@@ -453,7 +475,7 @@ impl Entry {
                     self.resume(desk);
                 }
             }
-            Phase::Invalidating(_) | Phase::Forwarded(_) | Phase::Cancelling(_) => {}
+            Phase::Invalidating(_) | Phase::Cancelling(_) => {}
         }
     }
 

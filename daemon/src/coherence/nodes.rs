@@ -67,10 +67,13 @@ impl NodeSet {
 
     /// In ascending order.
     pub fn iter(&self) -> impl Iterator<Item = NodeId> + use<> {
-        let set = *self;
-        (1..=u8::MAX)
-            .filter_map(NodeId::new)
-            .filter(move |&node| set.contains(node))
+        let mut rest = *self;
+        std::iter::from_fn(move || {
+            let word = rest.0.iter().position(|&word| word != 0)?;
+            let node = NodeId::new(word as u8 * 64 + rest.0[word].trailing_zeros() as u8)?;
+            rest.remove(node);
+            Some(node)
+        })
     }
 }
 

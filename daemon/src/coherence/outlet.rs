@@ -6,6 +6,7 @@ use dipc_wire::NodeId;
 use dipc_wire::coherence::Message;
 
 use super::Action;
+use super::deaths::Deaths;
 
 /// What the home's directory and the home's cache say to each other.
 #[derive(Debug)]
@@ -24,7 +25,9 @@ pub(super) enum Local {
 
 /// Collects what one call of [`super::Protocol`] leads to.
 pub(super) struct Outlet<'a> {
-    me: NodeId,
+    pub(super) me: NodeId,
+    /// Who is dead.
+    pub(super) deaths: &'a Deaths,
     /// For the node to execute.
     pub(super) actions: &'a mut Vec<Action>,
     /// For the home's other half; empty again when the call ends.
@@ -32,9 +35,10 @@ pub(super) struct Outlet<'a> {
 }
 
 impl<'a> Outlet<'a> {
-    pub(super) fn new(me: NodeId, actions: &'a mut Vec<Action>) -> Self {
+    pub(super) fn new(me: NodeId, deaths: &'a Deaths, actions: &'a mut Vec<Action>) -> Self {
         Outlet {
             me,
+            deaths,
             actions,
             local: VecDeque::new(),
         }

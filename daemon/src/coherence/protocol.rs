@@ -1,10 +1,9 @@
 //! One node's part in the coherence of one segment.
 
-use std::collections::BTreeSet;
-
-use dipc_wire::NodeId;
 use dipc_wire::coherence::{Access, Message};
+use dipc_wire::{Incarnation, NodeId};
 
+use super::deaths::Deaths;
 use super::outlet::{Local, Outlet};
 use super::{Action, Cache, Config, Directory, Violation};
 
@@ -15,29 +14,38 @@ use super::{Action, Cache, Config, Directory, Violation};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Protocol {
     config: Config,
+    halves: Halves,
+    deaths: Deaths,
+}
+
+/// What is at a node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Halves {
     cache: Cache,
+    /// Only at the home.
     directory: Option<Directory>,
-    /// Nodes that are dead and have not come back.
-    dead: BTreeSet<NodeId>,
 }
 
 impl Protocol {
     /// A segment that nobody has used yet, or one that this node begins to use.
     pub fn new(config: Config) -> Self {
         let directory = (config.me == config.home).then(|| Directory::new(config.home));
-        Protocol {
-            config,
+        let halves = Halves {
             cache: Cache::new(config),
             directory,
-            dead: BTreeSet::new(),
+        };
+        Protocol {
+            config,
+            halves,
+            deaths: Deaths::default(),
         }
     }
 
     /// A thread of this node waits for `access`.
     pub fn fault(&mut self, granule: u64, access: Access, now: u64, actions: &mut Vec<Action>) {
-        let mut out = Outlet::new(self.config.me, actions);
-        self.cache.fault(granule, access, now, &mut out);
-        self.settle_locally(now, out);
+        let mut out = Outlet::new(self.config.me, &self.deaths, actions);
+        self.halves.cache.fault(granule, access, now, &mut out);
+        self.halves.settle(now, out);
     }
 
     /// A peer says this. Content is the business of the caller: that a payload
@@ -50,7 +58,7 @@ impl Protocol {
         now: u64,
         actions: &mut Vec<Action>,
     ) -> Result<(), Violation> {
-        if self.dead.contains(&from) {
+        if self.deaths.is_dead(from) {
             return Ok(());
         }
         if message.granule() >= self.config.granules {
@@ -59,7 +67,12 @@ impl Protocol {
         if from == self.config.me {
             return Err(Violation::Unexpected(message));
         }
-        let mut out = Outlet::new(self.config.me, actions);
+        if let (Message::Grant { granule, .. }, Some(directory)) = (message, &self.halves.directory)
+            && !directory.sends_home(granule, from)
+        {
+            return Err(Violation::Unexpected(message));
+        }
+        let mut out = Outlet::new(self.config.me, &self.deaths, actions);
         match message {
             Message::Grant { .. }
             | Message::Forward { .. }
@@ -67,27 +80,28 @@ impl Protocol {
             | Message::Chase { .. }
             | Message::Lost { .. }
             | Message::Own { .. }
-            | Message::Cancel { .. } => self.cache.receive(from, message, now, &mut out)?,
+            | Message::Cancel { .. } => self.halves.cache.receive(from, message, now, &mut out)?,
             Message::Request { .. }
             | Message::Installed { .. }
             | Message::Invalidated { .. }
             | Message::Evict { .. }
             | Message::Missing { .. }
-            | Message::Cancelled { .. } => match &mut self.directory {
+            | Message::Void { .. }
+            | Message::Cancelled { .. } => match &mut self.halves.directory {
                 Some(directory) => directory.receive(from, message, &mut out)?,
                 None => return Err(Violation::NotForMe(message)),
             },
         }
-        self.settle_locally(now, out);
+        self.halves.settle(now, out);
         Ok(())
     }
 
     /// The time that [`Action::Arm`] named has come. A call too early or too
     /// often is harmless.
     pub fn expire(&mut self, granule: u64, now: u64, actions: &mut Vec<Action>) {
-        let mut out = Outlet::new(self.config.me, actions);
-        self.cache.expire(granule, now, &mut out);
-        self.settle_locally(now, out);
+        let mut out = Outlet::new(self.config.me, &self.deaths, actions);
+        self.halves.cache.expire(granule, now, &mut out);
+        self.halves.settle(now, out);
     }
 
     /// The last process of this node has detached: give back all that is here.
@@ -95,52 +109,61 @@ impl Protocol {
     /// faulted on it again. The home keeps what it has, since its memory is the
     /// segment's backing store, but no longer makes anyone wait for it.
     pub fn evict_all(&mut self, now: u64, actions: &mut Vec<Action>) {
-        let mut out = Outlet::new(self.config.me, actions);
-        self.cache.evict_all(&mut out);
-        self.settle_locally(now, out);
+        let mut out = Outlet::new(self.config.me, &self.deaths, actions);
+        self.halves.cache.evict_all(&mut out);
+        self.halves.settle(now, out);
     }
 
-    /// A node is dead. Until [`Protocol::node_joined`] nothing that comes from
-    /// it counts.
-    pub fn node_died(&mut self, node: NodeId, now: u64, actions: &mut Vec<Action>) {
-        if node == self.config.me || !self.dead.insert(node) {
+    /// This life of a node is over. Until [`Protocol::node_joined`] nothing that
+    /// comes from it counts. What an earlier life says must not reach
+    /// [`Protocol::receive`] any more.
+    pub fn node_died(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        now: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        if node == self.config.me || !self.deaths.died(node, incarnation) {
             return;
         }
-        let mut out = Outlet::new(self.config.me, actions);
+        let mut out = Outlet::new(self.config.me, &self.deaths, actions);
         if node == self.config.home {
-            self.cache.home_died(&mut out);
+            self.halves.cache.home_died(&mut out);
         }
-        if let Some(directory) = &mut self.directory {
+        if let Some(directory) = &mut self.halves.directory {
             directory.node_died(node, &mut out);
         }
-        self.settle_locally(now, out);
+        self.halves.settle(now, out);
     }
 
     /// A new incarnation of a node that had died is here. A home that comes
     /// back does not bring this segment back.
-    pub fn node_joined(&mut self, node: NodeId) {
-        self.dead.remove(&node);
+    pub fn node_joined(&mut self, node: NodeId, incarnation: Incarnation) {
+        self.deaths.joined(node, incarnation);
     }
 
     /// What threads of this node may do with the granule now.
     pub fn held(&self, granule: u64) -> Option<Access> {
-        self.cache.held(granule)
+        self.halves.cache.held(granule)
     }
 
     /// The cache, to look at.
     pub fn cache(&self) -> &Cache {
-        &self.cache
+        &self.halves.cache
     }
 
     /// The directory, to look at; only the home has it.
     pub fn directory(&self) -> Option<&Directory> {
-        self.directory.as_ref()
+        self.halves.directory.as_ref()
     }
+}
 
+impl Halves {
     /// Carries messages between the home's directory and cache until neither
     /// has anything to say.
-    fn settle_locally(&mut self, now: u64, mut out: Outlet<'_>) {
-        let home = self.config.home;
+    fn settle(&mut self, now: u64, mut out: Outlet<'_>) {
+        let home = out.me;
         while let Some(local) = out.local.pop_front() {
             let answer = match (local, &mut self.directory) {
                 (Local::ToCache(message), _) => self.cache.receive(home, message, now, &mut out),
