@@ -169,10 +169,7 @@ impl Node {
             tracing::error!(segment = %id, %error, "no memory for a segment");
             Errno::ENOMEM
         };
-        let segment = self
-            .segments
-            .enter(self.me.node, id, shape)
-            .map_err(no_memory)?;
+        let segment = self.segments.enter(self.me, id, shape).map_err(no_memory)?;
         let mut state = segment.state.lock();
         let len = state.memory.mapped_len();
         let known = state.memory.memory_of(view).is_some();

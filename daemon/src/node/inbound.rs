@@ -111,7 +111,7 @@ impl Node {
                 let _ = self.detached(from(pid), ours(id)?, count);
             }
             Message::Coherence { id, message } => {
-                self.coherence(link.node, id, message, payload)?;
+                self.coherence(link, id, message, payload)?;
             }
             Message::Destroyed { id } => {
                 if id.home() != link.node {

@@ -206,6 +206,11 @@ impl Link {
         self.pending.lock().as_mut()?.remove(&tag)
     }
 
+    /// Whether this life of the peer is over.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.pending.lock().is_none()
+    }
+
     /// The link is lost: closes it and returns all who wait for an answer.
     pub(crate) fn lose(&self) -> Vec<Pending> {
         self.outbox.close();

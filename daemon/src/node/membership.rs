@@ -84,7 +84,7 @@ impl Node {
             } => {
                 tracing::info!(%node, %incarnation, name, address, "a member");
                 self.peers.welcome(node, Member { incarnation });
-                self.memory_of_new(node);
+                self.memory_of_new(node, incarnation);
                 if you_connect
                     && self.peers.link(node).is_none()
                     && let Err(error) = self.connect(node, incarnation, address)
@@ -213,7 +213,7 @@ impl Node {
         for destroyed in self.home.forget_node(node) {
             self.destroy(destroyed);
         }
-        self.memory_of_dead(node);
+        self.memory_of_dead(node, incarnation);
     }
 
     /// Others must hear that this node lives, even when it has nothing to say.

@@ -16,10 +16,12 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use dipc_wire::coherence::{Content, Message};
 use dipc_wire::peer;
-use dipc_wire::{NodeId, ObjectId};
+use dipc_wire::referee::Membership;
+use dipc_wire::{Incarnation, NodeId, ObjectId};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::{Mutex, RwLock};
 
+use super::link::Link;
 use super::{Node, Shape, Task};
 use crate::coherence::{Action, Config, Protocol};
 use crate::memory::spaces::{Fault, News, View};
@@ -79,12 +81,18 @@ impl Segments {
     }
 
     /// The segment, new to this node or not.
-    pub(crate) fn enter(&self, me: NodeId, id: ObjectId, shape: Shape) -> io::Result<Arc<Segment>> {
+    pub(crate) fn enter(
+        &self,
+        me: Membership,
+        id: ObjectId,
+        shape: Shape,
+    ) -> io::Result<Arc<Segment>> {
         if let Some(segment) = self.get(id) {
             return Ok(segment);
         }
         let config = Config {
-            me,
+            me: me.node,
+            incarnation: me.incarnation,
             home: id.home(),
             granules: shape.size.div_ceil(shape.granule),
             quantum: shape.quantum,
@@ -180,7 +188,7 @@ impl Node {
     /// protocol, for the log.
     pub(crate) fn coherence(
         &self,
-        from: NodeId,
+        link: &Link,
         id: ObjectId,
         message: Message,
         payload: &[u8],
@@ -190,7 +198,7 @@ impl Node {
             None => match self
                 .home
                 .shape(id)
-                .map(|s| self.segments.enter(self.me.node, id, s))
+                .map(|s| self.segments.enter(self.me, id, s))
             {
                 Some(Ok(segment)) => segment,
                 Some(Err(error)) => return Err(error.to_string()),
@@ -199,6 +207,11 @@ impl Node {
             },
         };
         let mut state = segment.state.lock();
+        // The link is lost before this segment hears of the death, which takes
+        // the same lock: so no word of an earlier life comes after it.
+        if link.is_lost() {
+            return Ok(());
+        }
         let expected = match message {
             Message::Grant {
                 content: Content::Data,
@@ -220,7 +233,7 @@ impl Node {
         let mut actions = Vec::new();
         let heard = state
             .protocol
-            .receive(from, message, self.now(), &mut actions);
+            .receive(link.node, message, self.now(), &mut actions);
         self.execute(&segment, &mut state, &actions, payload);
         heard.map_err(|violation| violation.to_string())
     }
@@ -263,19 +276,21 @@ impl Node {
     }
 
     /// What a node's death does to memory.
-    pub(crate) fn memory_of_dead(&self, dead: NodeId) {
+    pub(crate) fn memory_of_dead(&self, dead: NodeId, incarnation: Incarnation) {
         for segment in self.segments.all() {
             let mut state = segment.state.lock();
             let mut actions = Vec::new();
-            state.protocol.node_died(dead, self.now(), &mut actions);
+            state
+                .protocol
+                .node_died(dead, incarnation, self.now(), &mut actions);
             self.execute(&segment, &mut state, &actions, &[]);
         }
     }
 
     /// A node that had died is here in a new life.
-    pub(crate) fn memory_of_new(&self, node: NodeId) {
+    pub(crate) fn memory_of_new(&self, node: NodeId, incarnation: Incarnation) {
         for segment in self.segments.all() {
-            segment.state.lock().protocol.node_joined(node);
+            segment.state.lock().protocol.node_joined(node, incarnation);
         }
     }
 
