@@ -124,11 +124,7 @@ impl Twice {
                 };
                 self.check(number, ours, &pending)?;
             }
-            // IPC_SET makes the kernel's receivers line up anew, whenever they
-            // happen to run; only one that fails for it has a certain outcome.
-            Step::Set { mode, .. }
-                if self.receivers.len() > 1 || (self.receivers.len() == 1 && mode & 0o400 != 0) => {
-            }
+            Step::Set { mode, .. } if self.would_race(mode) => {}
             Step::Set { mode, qbytes } => {
                 let (uid, gid) = (who.uid, who.gid);
                 let limits = Limits::LINUX;
@@ -142,6 +138,17 @@ impl Twice {
         }
         self.see(wakes)?;
         self.compare()
+    }
+
+    /// IPC_SET makes the kernel's receivers look and line up anew, whenever they
+    /// happen to run. The outcome is certain only for a single one that may no
+    /// longer read, with no sender that could reach it first.
+    fn would_race(&self, mode: u16) -> bool {
+        match self.receivers.len() {
+            0 => false,
+            1 => mode & 0o400 != 0 || !self.senders.is_empty(),
+            _ => true,
+        }
     }
 
     fn check(
