@@ -18,7 +18,6 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use dipc_wire::ObjectId;
 use nix::sys::eventfd::EventFd;
@@ -36,8 +35,11 @@ pub struct Space {
     pub id: SpaceId,
     /// Its faults.
     pub uffd: Uffd,
-    /// Its process; 0 for a forked child, whose pid no event tells.
-    pid: AtomicU32,
+    /// Its process; unknown for a forked child, whose pid no event tells.
+    pid: Option<u32>,
+    /// The process that it was forked from, or that is known to be its nearest
+    /// ancestor.
+    parent: Option<u32>,
     /// Readable once the space is dropped: ends the thread that reads its faults.
     ended: EventFd,
 }
@@ -45,7 +47,12 @@ pub struct Space {
 impl Space {
     /// The process, if it is known.
     pub fn pid(&self) -> Option<u32> {
-        Some(self.pid.load(Ordering::Relaxed)).filter(|&pid| pid != 0)
+        self.pid
+    }
+
+    /// For a forked child, its nearest ancestor that is known.
+    pub fn parent(&self) -> Option<u32> {
+        self.parent
     }
 
     /// Becomes readable when the space is dropped.
@@ -153,12 +160,18 @@ struct Entry {
 }
 
 impl Inner {
-    fn add(&mut self, uffd: Uffd, pid: Option<u32>) -> nix::Result<Arc<Space>> {
+    fn add(
+        &mut self,
+        uffd: Uffd,
+        pid: Option<u32>,
+        parent: Option<u32>,
+    ) -> nix::Result<Arc<Space>> {
         self.next += 1;
         let space = Arc::new(Space {
             id: self.next,
             uffd,
-            pid: AtomicU32::new(pid.unwrap_or(0)),
+            pid,
+            parent,
             ended: EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC)?,
         });
         self.spaces.insert(
@@ -193,11 +206,11 @@ impl Inner {
         }
     }
 
-    fn child(&mut self, parent: SpaceId, uffd: Uffd) -> nix::Result<Arc<Space>> {
-        let child = self.add(uffd, None)?;
+    fn child(&mut self, parent: &Space, uffd: Uffd) -> nix::Result<Arc<Space>> {
+        let child = self.add(uffd, None, parent.pid.or(parent.parent))?;
         let inherited: Vec<Mapping> = self
             .spaces
-            .get(&parent)
+            .get(&parent.id)
             .map(|entry| entry.mappings.clone())
             .unwrap_or_default();
         for mapping in inherited {
@@ -213,7 +226,7 @@ impl Inner {
 impl Spaces {
     /// Enters the space of a process.
     pub fn add(&self, uffd: Uffd, pid: u32) -> nix::Result<Arc<Space>> {
-        self.inner.write().add(uffd, Some(pid))
+        self.inner.write().add(uffd, Some(pid), None)
     }
 
     /// Enters a mapping, whose range is registered already.
@@ -268,7 +281,7 @@ impl Spaces {
                         }),
                     }
                 }
-                Event::Fork(fd) => match inner.child(space.id, Uffd::inherited(fd)) {
+                Event::Fork(fd) => match inner.child(space, Uffd::inherited(fd)) {
                     Ok(child) => news.children.push(child),
                     Err(error) => tracing::error!(%error, "a forked child cannot be served"),
                 },

@@ -308,19 +308,23 @@ impl Node {
 
     /// The kernel has told of a child: its attachments count.
     pub(super) fn forked(&self, child: &Space) {
+        let parent = child.parent().unwrap_or(0);
         for (id, count) in count(&self.spaces.mappings(child.id)) {
-            self.inherit(id, count);
+            self.inherit(parent, id, count);
         }
     }
 
-    fn inherit(&self, id: ObjectId, count: u32) {
+    fn inherit(&self, parent: u32, id: ObjectId, count: u32) {
         if id.home() == self.me.node {
             // A segment that is gone has no one to count.
-            let _ = self.home.inherit(self.pid(0), id, count);
+            let _ = self.home.inherit(self.pid(parent), id, count);
         } else if let Some(link) = self.peers.link(id.home()) {
             let (sender, _) = crossbeam::channel::bounded(1);
             let nobody = super::answer::Asker::Thread(sender);
-            let caller = PeerCaller { pid: 0, login: "" };
+            let caller = PeerCaller {
+                pid: parent,
+                login: "",
+            };
             let _ = link.ask(caller, Call::Inherit { id, count }, &[], nobody);
         }
     }
@@ -369,7 +373,7 @@ impl Node {
                 .collect()
         })?;
         for (id, count) in counts {
-            self.inherit(id, count);
+            self.inherit(parent, id, count);
         }
         Ok(())
     }
