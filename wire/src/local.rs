@@ -18,6 +18,12 @@ pub const VERSION: u16 = 1;
 /// Tells a dipc connection from a stranger's: "dipc" in ASCII.
 pub const MAGIC: u32 = 0x6469_7063;
 
+/// Where a machine's `dipcd` listens, and where programs look for it first,
+/// unless `DIPC_SOCKET` names another path.
+pub const SYSTEM_SOCKET: &str = "/run/dipc/dipcd.sock";
+/// Where programs look next: a user's own `dipcd`, below `$XDG_RUNTIME_DIR`.
+pub const USER_SOCKET: &str = "dipc/dipcd.sock";
+
 /// The first message of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hello {
