@@ -152,7 +152,7 @@ impl FrameBuffer {
 
     /// Room to read into; never empty.
     pub fn space(&mut self) -> &mut [u8] {
-        self.space_of(PREFIX + MAX_HEADER)
+        self.space_of(GROWTH)
     }
 
     /// Room for at least `least` bytes: for a socket that cuts off what of a
@@ -165,7 +165,7 @@ impl FrameBuffer {
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.bytes.len() - self.end < least {
-            self.bytes.resize(self.end + least.max(GROWTH), 0);
+            self.bytes.resize(self.end + least, 0);
         }
         &mut self.bytes[self.end..]
     }

@@ -29,8 +29,9 @@ pub const VERSION: u16 = 1;
 /// The longest frame that is sent as one packet: a message of the kernel's
 /// default `msgmax`, with its header.
 pub const ONE_PACKET: usize = 9 << 10;
-/// The longest packet.
-pub const PACKET: usize = 64 << 10;
+/// The longest packet. Whoever receives one needs room for it, for each of its
+/// connections.
+pub const PACKET: usize = 16 << 10;
 /// Tells a dipc connection from a stranger's: "dipc" in ASCII.
 pub const MAGIC: u32 = 0x6469_7063;
 

@@ -13,25 +13,25 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
-use dipc_wire::local::{Hello, HelloReply, MAGIC, Request, Response, VERSION};
+use dipc_wire::local::{Hello, HelloReply, MAGIC, PACKET, Request, Response, VERSION};
 use dipc_wire::peer::Message;
 use dipc_wire::{Errno, NodeId, ObjectId};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recv, recvmsg, sockopt};
 use parking_lot::{Mutex, MutexGuard};
+use socket2::Socket;
 use thiserror::Error;
 
 use super::Node;
 use super::answer::without_names;
 use super::attach::Attaching;
 use super::home::Caller;
-use super::outbox::{Closed, Outbox};
+use super::outbox::{Closed, Cut, Outbox};
 use super::process::{Process, effective_rights};
 use crate::semantics::{Credentials, Ticket};
 
@@ -113,7 +113,7 @@ impl From<Closed> for ClientError {
 }
 
 /// Serves local programs, for ever.
-pub(super) fn listen(node: &Arc<Node>, listener: UnixListener) -> std::io::Result<()> {
+pub(super) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Result<()> {
     let node = node.clone();
     thread::Builder::new()
         .name("clients".into())
@@ -140,7 +140,7 @@ pub(super) fn listen(node: &Arc<Node>, listener: UnixListener) -> std::io::Resul
 }
 
 impl Node {
-    fn serve_client(self: &Arc<Self>, stream: &UnixStream) {
+    fn serve_client(self: &Arc<Self>, stream: &Socket) {
         let mut reader = Reader {
             buffer: FrameBuffer::new(),
             descriptors: Vec::new(),
@@ -173,7 +173,7 @@ impl Node {
     /// Finds out who connects. `None`: it speaks another version, and was told.
     fn greet(
         self: &Arc<Self>,
-        stream: &UnixStream,
+        stream: &Socket,
         reader: &mut Reader,
     ) -> Result<Option<Arc<Client>>, ClientError> {
         let hello: Hello = loop {
@@ -187,7 +187,11 @@ impl Node {
         if hello.magic != MAGIC {
             return Err(ClientError::Stranger);
         }
-        let outbox = Outbox::new(stream.try_clone().map_err(io_errno)?.into(), BACKLOG);
+        let outbox = Outbox::new(
+            stream.try_clone().map_err(io_errno)?.into(),
+            Cut::Packets,
+            BACKLOG,
+        );
         let accepted = hello.version == VERSION;
         let reply = HelloReply {
             version: VERSION,
@@ -243,7 +247,7 @@ impl Node {
     fn serve_one(
         self: &Arc<Self>,
         client: &Arc<Client>,
-        stream: &UnixStream,
+        stream: &Socket,
         reader: &mut Reader,
         attaching: &mut Option<Attaching>,
     ) -> Result<bool, ClientError> {
@@ -473,12 +477,16 @@ struct Reader {
 
 impl Reader {
     /// Waits for more; false at the connection's end.
-    fn read(&mut self, stream: &UnixStream) -> Result<bool, ClientError> {
+    fn read(&mut self, stream: &Socket) -> Result<bool, ClientError> {
         let count = if self.expects_descriptors {
             self.receive_with_descriptors(stream)?
         } else {
             loop {
-                match recv(stream.as_raw_fd(), self.buffer.space(), MsgFlags::empty()) {
+                match recv(
+                    stream.as_raw_fd(),
+                    self.buffer.space_of(PACKET),
+                    MsgFlags::empty(),
+                ) {
                     Err(nix::Error::EINTR) => {}
                     other => break other?,
                 }
@@ -488,10 +496,10 @@ impl Reader {
         Ok(count > 0)
     }
 
-    fn receive_with_descriptors(&mut self, stream: &UnixStream) -> Result<usize, ClientError> {
+    fn receive_with_descriptors(&mut self, stream: &Socket) -> Result<usize, ClientError> {
         let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS]);
         loop {
-            let mut slices = [IoSliceMut::new(self.buffer.space())];
+            let mut slices = [IoSliceMut::new(self.buffer.space_of(PACKET))];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             let result = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut control), flags);
             let message = match result {

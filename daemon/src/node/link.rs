@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::answer::Asker;
 use super::counters::Counters;
-use super::outbox::{Closed, Outbox, send_blocking};
+use super::outbox::{Closed, Cut, Outbox, send_blocking};
 
 /// More unread bytes than this, and a peer is given up.
 const BACKLOG: usize = 256 << 20;
@@ -138,7 +138,7 @@ impl Link {
         Ok(Arc::new(Link {
             node: hello.node,
             incarnation: hello.incarnation,
-            outbox: Outbox::new(OwnedFd::from(stream.try_clone()?), BACKLOG),
+            outbox: Outbox::new(OwnedFd::from(stream.try_clone()?), Cut::Nowhere, BACKLOG),
             tags: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             counters,

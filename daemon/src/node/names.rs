@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::link::tune;
-use super::outbox::{Outbox, send_blocking};
+use super::outbox::{Cut, Outbox, send_blocking};
 
 /// What is known of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -312,7 +312,7 @@ impl Referee {
             Ok(clone) => OwnedFd::from(clone),
             Err(error) => return error.into(),
         };
-        self.introduce(Outbox::new(socket, BACKLOG), known);
+        self.introduce(Outbox::new(socket, Cut::Nowhere, BACKLOG), known);
         let error = loop {
             match buffer.next_frame() {
                 Err(error) => break error.into(),

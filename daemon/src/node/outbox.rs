@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
+use dipc_wire::local::{ONE_PACKET, PACKET};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, send, sendmsg, shutdown};
@@ -23,9 +24,19 @@ const AT_ONCE: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 /// Messages up to this many bytes are sent from one buffer.
 const SMALL: usize = 256;
 
-/// The sending side of a connected stream socket.
+/// How bytes go into a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cut {
+    /// As they come: a stream.
+    Nowhere,
+    /// Into packets, as [`dipc_wire::local`] says.
+    Packets,
+}
+
+/// The sending side of a connected socket.
 pub(crate) struct Outbox {
     socket: OwnedFd,
+    cut: Cut,
     queue: Mutex<Queue>,
     /// More queued bytes than this, and the receiver is given up: it does not
     /// read what it is sent.
@@ -44,9 +55,10 @@ struct Queue {
 pub(crate) struct Closed;
 
 impl Outbox {
-    pub(crate) fn new(socket: OwnedFd, limit: usize) -> Arc<Self> {
+    pub(crate) fn new(socket: OwnedFd, cut: Cut, limit: usize) -> Arc<Self> {
         Arc::new(Outbox {
             socket,
+            cut,
             queue: Mutex::new(Queue::default()),
             limit,
         })
@@ -96,6 +108,9 @@ impl Outbox {
 
     fn try_send(&self, parts: [&[u8]; 2], descriptors: &[i32]) -> Result<usize, Errno> {
         let len = parts[0].len() + parts[1].len();
+        if len > ONE_PACKET && self.cut == Cut::Packets {
+            return self.try_send_packets(parts);
+        }
         if len > SMALL || !descriptors.is_empty() {
             return self.try_send_parts(parts, descriptors);
         }
@@ -109,6 +124,19 @@ impl Outbox {
                 other => return other,
             }
         }
+    }
+
+    /// A frame's header is shorter than a packet, and so one of its own.
+    fn try_send_packets(&self, parts: [&[u8]; 2]) -> Result<usize, Errno> {
+        let mut sent = 0;
+        for packet in parts.iter().flat_map(|part| part.chunks(PACKET)) {
+            match self.try_send_parts([packet, &[]], &[]) {
+                Ok(count) => sent += count,
+                Err(Errno::EAGAIN) if sent > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
     }
 
     fn try_send_parts(&self, parts: [&[u8]; 2], descriptors: &[i32]) -> Result<usize, Errno> {
@@ -201,7 +229,7 @@ mod tests {
     #[test]
     fn a_receiver_that_reads_late_gets_everything_in_order_and_nobody_waits() {
         let (a, mut b) = UnixStream::pair().unwrap();
-        let outbox = Outbox::new(a.into(), 64 << 20);
+        let outbox = Outbox::new(a.into(), Cut::Nowhere, 64 << 20);
         let piece = vec![7u8; 100_000];
         for n in 0..100u8 {
             outbox.send([&[n], &piece]).unwrap();
@@ -215,9 +243,34 @@ mod tests {
     }
 
     #[test]
+    fn a_long_frame_is_its_header_and_then_packets_of_its_payload() {
+        let (a, b) =
+            socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::SEQPACKET, None).unwrap();
+        let outbox = Outbox::new(a.into(), Cut::Packets, 64 << 20);
+        let payload: Vec<u8> = (0..1_000_000u32).map(|n| n as u8).collect();
+        outbox.send([b"header", &payload]).unwrap();
+        outbox.send([b"short", b"one"]).unwrap();
+        let packet = || {
+            let mut room = vec![0; PACKET + 1];
+            let count = (&b).read(&mut room).unwrap();
+            room.truncate(count);
+            room
+        };
+        assert_eq!(packet(), b"header");
+        let mut got = Vec::new();
+        while got.len() < payload.len() {
+            let packet = packet();
+            assert!((1..=PACKET).contains(&packet.len()));
+            got.extend(packet);
+        }
+        // What was queued behind may have come along.
+        assert_eq!(got[..payload.len()], payload[..]);
+    }
+
+    #[test]
     fn a_receiver_that_never_reads_is_given_up_at_the_limit() {
         let (a, _b) = UnixStream::pair().unwrap();
-        let outbox = Outbox::new(a.into(), 1 << 20);
+        let outbox = Outbox::new(a.into(), Cut::Nowhere, 1 << 20);
         let piece = vec![7u8; 100_000];
         assert!((0..100).any(|_| outbox.send([&piece, &[]]).is_err()));
         assert!(outbox.send([&[1], &[]]).is_err());

@@ -4,7 +4,6 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +12,7 @@ use crossbeam::channel::bounded;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId};
 use nix::sys::signal::{SigSet, Signal};
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use super::attach::FaultService;
@@ -95,6 +95,9 @@ pub enum StartError {
     },
 }
 
+/// Programs that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> StartError {
     move |error| StartError::System { what, error }
 }
@@ -115,7 +118,7 @@ pub fn run(config: &Config, ready: impl FnOnce(&str)) -> Result<(), StartError> 
 
 fn serve(
     config: &Config,
-    programs: UnixListener,
+    programs: Socket,
     ready: impl FnOnce(&str),
     ends: &SigSet,
 ) -> Result<(), StartError> {
@@ -244,14 +247,17 @@ fn node_name(config: &Config) -> Result<String, StartError> {
 }
 
 /// The socket for programs. A file that a killed daemon left is replaced.
-fn socket(path: &Path) -> Result<UnixListener, StartError> {
+fn socket(path: &Path) -> Result<Socket, StartError> {
     let name = || path.display().to_string();
     let failed = |error| StartError::Socket {
         socket: name(),
         error,
     };
-    if let Ok(stream) = UnixStream::connect(path) {
-        let pid = admin::peer_pid(&stream).unwrap_or(0);
+    let new = || Socket::new(Domain::UNIX, Type::SEQPACKET, None).map_err(failed);
+    let address = SockAddr::unix(path).map_err(failed)?;
+    let other = new()?;
+    if other.connect(&address).is_ok() {
+        let pid = admin::peer_pid(&other).unwrap_or(0);
         return Err(StartError::Taken {
             socket: name(),
             pid,
@@ -264,10 +270,12 @@ fn socket(path: &Path) -> Result<UnixListener, StartError> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(failed)?;
+    let listener = new()?;
+    listener.bind(&address).map_err(failed)?;
     // Who may do what is decided by each object's permissions, as with the
     // kernel's own; who may connect at all, by those of the directory.
     fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(failed)?;
+    listener.listen(BACKLOG).map_err(failed)?;
     Ok(listener)
 }
 
