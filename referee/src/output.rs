@@ -101,6 +101,14 @@ pub enum Refusal {
         "no incarnation is left to give: end all nodes and start the referee with --new-cluster"
     )]
     Exhausted,
+    /// A living member has the name.
+    #[error(
+        "node {node} has this name and is alive: start dipcd with another --name, or end that node first"
+    )]
+    NameTaken {
+        /// The member.
+        node: NodeId,
+    },
     /// Too many connections.
     #[error(
         "this referee has too many open connections: try again later, and look in its log for who opens them"
@@ -111,7 +119,8 @@ pub enum Refusal {
 impl Refusal {
     /// Whether it passes with time; otherwise something has to be changed first.
     pub fn retry(&self) -> bool {
-        matches!(self, Refusal::Crowded)
+        // A member that is hung, or whose host is gone, is found dead in time.
+        matches!(self, Refusal::Crowded | Refusal::NameTaken { .. })
     }
 }
 

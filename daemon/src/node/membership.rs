@@ -18,7 +18,7 @@ use dipc_wire::{Errno, Incarnation, NodeId};
 use super::Node;
 use super::answer::Asker;
 use super::link::{HandshakeError, Link, Pending, hear_hello, say_hello, tune};
-use super::names::{JoinError, Joined, Known, Referee, join};
+use super::names::{Joined, Known, Referee, join};
 use super::peers::Member;
 
 /// How long to wait before a referee that does not answer is asked again.
@@ -69,7 +69,7 @@ impl Node {
             ) {
                 Ok(joined) if joined.me == self.me => return joined,
                 Ok(_) => self.die("the referee takes it for another node"),
-                Err(error @ JoinError::Refused(_)) => self.die(&error.to_string()),
+                Err(error) if error.is_final() => self.die(&error.to_string()),
                 Err(error) => tracing::debug!(%error, "the referee does not answer"),
             }
             thread::sleep(AGAIN);

@@ -142,8 +142,13 @@ pub(crate) enum JoinError {
     Io(#[from] std::io::Error),
     #[error("it does not speak the referee's protocol: {0}")]
     Frame(#[from] FrameError),
-    #[error("the referee refuses this node: {0}")]
-    Refused(String),
+    #[error("the referee refuses this node: {reason}")]
+    Refused {
+        /// What is wrong and what to do.
+        reason: String,
+        /// It may pass with time.
+        retry: bool,
+    },
     #[error("{0} is no address:port")]
     Address(String),
 }
@@ -151,7 +156,10 @@ pub(crate) enum JoinError {
 impl JoinError {
     /// Whether the referee itself said no, so that asking again is of no use.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, JoinError::Refused(_) | JoinError::Address(_))
+        matches!(
+            self,
+            JoinError::Refused { retry: false, .. } | JoinError::Address(_)
+        )
     }
 }
 
@@ -231,17 +239,9 @@ fn greet(
                         timeout,
                     });
                 }
-                Answer::Refused {
-                    reason,
-                    retry: false,
-                } => {
-                    return Err(JoinError::Refused(reason.to_owned()));
-                }
-                Answer::Refused {
-                    reason,
-                    retry: true,
-                } => {
-                    return Err(std::io::Error::other(reason.to_owned()).into());
+                Answer::Refused { reason, retry } => {
+                    let reason = reason.to_owned();
+                    return Err(JoinError::Refused { reason, retry });
                 }
             }
         }

@@ -309,7 +309,7 @@ fn enter_cluster(
             Ok(joined) => return Ok(joined),
             Err(error) if error.is_final() || Instant::now() >= deadline => {
                 let hint = match error {
-                    JoinError::Refused(_) => "",
+                    JoinError::Refused { .. } => "",
                     _ => ". Check that dipc-referee runs there and that this host reaches it",
                 };
                 return Err(StartError::Join {

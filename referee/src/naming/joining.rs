@@ -40,6 +40,13 @@ impl Naming {
             address,
         } = newcomer;
         let node = self.members.number(&name)?;
+        if self
+            .members
+            .get(node)
+            .is_some_and(|m| m.link.up().is_some())
+        {
+            return Err(Refusal::NameTaken { node });
+        }
         let incarnation = self.members.next_life()?;
         self.replace(node, out);
         out.note(Event::Joined {
