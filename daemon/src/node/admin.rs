@@ -7,6 +7,7 @@ use crossbeam::channel::unbounded;
 use dipc_wire::Kind;
 use dipc_wire::admin::{Detail, NodeStatus, Object, Process};
 use dipc_wire::call::{Perm, Reply};
+use dipc_wire::frame;
 use dipc_wire::peer::Message;
 use nix::sys::socket::{getsockopt, sockopt};
 use serde::de::DeserializeOwned;
@@ -93,7 +94,7 @@ impl Node {
         drop(sender);
         let mut rows = Vec::new();
         while let Ok(bytes) = receiver.recv_timeout(self.timeout) {
-            match postcard::from_bytes::<Vec<T>>(&bytes) {
+            match frame::decode::<Vec<T>>(&bytes) {
                 Ok(more) => rows.extend(more),
                 Err(error) => tracing::warn!(%error, "a peer's list cannot be read"),
             }
