@@ -1,12 +1,12 @@
 //! Message calls.
 
+use dipc_wire::ObjectId;
 use dipc_wire::call::Reply;
-use dipc_wire::{Errno, ObjectId};
 
-use super::waiters::WaitsOn;
+use super::waiters::{Target, WaitsOn};
 use super::{Caller, Home, now, with};
 use crate::node::answer::Asker;
-use crate::semantics::{Outcome, Ticket};
+use crate::semantics::{Received, Ticket};
 
 impl Home {
     pub(super) fn msgsnd(
@@ -18,33 +18,22 @@ impl Home {
         flags: u32,
         asker: Asker,
     ) -> Option<Ticket> {
-        let ticket = self.waiters.ticket();
-        let mut wakes = Vec::new();
-        let done = self.limits.check_message(mtype, text.len()).and_then(|()| {
-            let slot = self.msgs.read().get(id).cloned().ok_or(Errno::EINVAL)?;
-            let mut queue = slot.lock();
-            let machine = queue.as_mut().ok_or(Errno::EINVAL)?;
-            let who = caller.borrow();
-            let outcome = machine.send(who, mtype, text, flags, ticket, now(), &mut wakes)?;
-            if outcome == Outcome::Blocked {
-                let on = WaitsOn::Msg(slot.clone());
-                self.waiters.enter(ticket, asker.clone(), caller.pid, on);
-            }
-            Ok(outcome)
-        });
-        let waits = match done {
-            Ok(Outcome::Done(())) => {
-                asker.answer(&Reply::Done, &[]);
-                None
-            }
-            Ok(Outcome::Blocked) => Some(ticket),
-            Err(errno) => {
-                asker.fail(errno);
-                None
-            }
-        };
-        self.wake(wakes);
-        waits
+        if let Err(errno) = self.limits.check_message(mtype, text.len()) {
+            asker.fail(errno);
+            return None;
+        }
+        let who = caller.borrow();
+        self.may_wait(
+            Target {
+                objects: &self.msgs,
+                id,
+                on: WaitsOn::Msg,
+            },
+            caller.pid,
+            asker,
+            |queue, ticket, wakes| queue.send(who, mtype, text, flags, ticket, now(), wakes),
+            |asker, ()| asker.answer(&Reply::Done, &[]),
+        )
     }
 
     pub(super) fn msgrcv(
@@ -56,38 +45,21 @@ impl Home {
         flags: u32,
         asker: Asker,
     ) -> Option<Ticket> {
-        let ticket = self.waiters.ticket();
-        let mut wakes = Vec::new();
-        let done = (|| {
-            let slot = self.msgs.read().get(id).cloned().ok_or(Errno::EINVAL)?;
-            let mut queue = slot.lock();
-            let machine = queue.as_mut().ok_or(Errno::EINVAL)?;
-            let who = caller.borrow();
-            let outcome = machine.receive(who, mtype, size, flags, ticket, now(), &mut wakes)?;
-            if outcome == Outcome::Blocked {
-                let on = WaitsOn::Msg(slot.clone());
-                self.waiters.enter(ticket, asker.clone(), caller.pid, on);
-            }
-            Ok(outcome)
-        })();
-        let waits = match done {
-            Ok(Outcome::Done(message)) => {
-                asker.answer(
-                    &Reply::Message {
-                        mtype: message.mtype,
-                    },
-                    &message.text,
-                );
-                None
-            }
-            Ok(Outcome::Blocked) => Some(ticket),
-            Err(errno) => {
-                asker.fail(errno);
-                None
-            }
-        };
-        self.wake(wakes);
-        waits
+        let who = caller.borrow();
+        self.may_wait(
+            Target {
+                objects: &self.msgs,
+                id,
+                on: WaitsOn::Msg,
+            },
+            caller.pid,
+            asker,
+            |queue, ticket, wakes| queue.receive(who, mtype, size, flags, ticket, now(), wakes),
+            |asker, message| {
+                let Received { mtype, text } = message;
+                asker.answer(&Reply::Message { mtype }, &text);
+            },
+        )
     }
 
     /// A received message never reached its process: put it back in front.

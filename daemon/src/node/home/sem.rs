@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use dipc_wire::call::{Reply, SemCommand, SemOp, flags};
 use dipc_wire::{Errno, ObjectId, Pid};
 
-use super::waiters::WaitsOn;
+use super::waiters::{Target, WaitsOn};
 use super::{Caller, Home, answer, now, with};
 use crate::node::Task;
 use crate::node::answer::Asker;
+use crate::semantics::Ticket;
 use crate::semantics::limits::check_value;
-use crate::semantics::{Outcome, Ticket};
 
 /// The operations of a payload.
 fn decode_ops(payload: &[u8]) -> Result<Vec<SemOp>, Errno> {
@@ -32,42 +32,35 @@ impl Home {
         timeout: Option<u64>,
         asker: Asker,
     ) -> Option<Ticket> {
-        let ticket = self.waiters.ticket();
-        let mut wakes = Vec::new();
-        let done = decode_ops(payload).and_then(|ops| {
-            self.limits.check_ops(&ops)?;
-            let slot = self.sems.read().get(id).cloned().ok_or(Errno::EINVAL)?;
-            let mut set = slot.lock();
-            let machine = set.as_mut().ok_or(Errno::EINVAL)?;
-            if undoes(payload) {
-                self.undo.lock().entry(caller.pid).or_default().insert(id);
-            }
-            let outcome = machine.operate(&ops, caller.borrow(), ticket, now(), &mut wakes)?;
-            if outcome == Outcome::Blocked {
-                let on = WaitsOn::Sem(slot.clone());
-                self.waiters.enter(ticket, asker.clone(), caller.pid, on);
-            }
-            Ok(outcome)
-        });
-        let waits = match done {
-            Ok(Outcome::Done(())) => {
-                asker.answer(&Reply::Done, &[]);
-                None
-            }
-            Ok(Outcome::Blocked) => {
-                if let Some(timeout) = timeout {
-                    let end = Instant::now() + Duration::from_nanos(timeout);
-                    self.timer.at(end, Task::TimeOut(ticket));
+        let ops =
+            match decode_ops(payload).and_then(|ops| self.limits.check_ops(&ops).map(|()| ops)) {
+                Ok(ops) => ops,
+                Err(errno) => {
+                    asker.fail(errno);
+                    return None;
                 }
-                Some(ticket)
-            }
-            Err(errno) => {
-                asker.fail(errno);
-                None
-            }
-        };
-        self.wake(wakes);
-        waits
+            };
+        let ticket = self.may_wait(
+            Target {
+                objects: &self.sems,
+                id,
+                on: WaitsOn::Sem,
+            },
+            caller.pid,
+            asker,
+            |set, ticket, wakes| {
+                if undoes(payload) {
+                    self.undo.lock().entry(caller.pid).or_default().insert(id);
+                }
+                set.operate(&ops, caller.borrow(), ticket, now(), wakes)
+            },
+            |asker, ()| asker.answer(&Reply::Done, &[]),
+        )?;
+        if let Some(timeout) = timeout {
+            let end = Instant::now() + Duration::from_nanos(timeout);
+            self.timer.at(end, Task::TimeOut(ticket));
+        }
+        Some(ticket)
     }
 
     pub(super) fn sem_command(

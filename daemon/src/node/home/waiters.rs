@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dipc_wire::call::Reply;
-use dipc_wire::{Errno, NodeId, Pid};
+use dipc_wire::{Errno, NodeId, ObjectId, Pid};
 use parking_lot::Mutex;
 
-use super::{Home, Slot};
+use super::{Home, Objects, Slot};
 use crate::node::answer::Asker;
-use crate::semantics::{Granted, Queue, SemSet, Ticket, Wake};
+use crate::semantics::{Granted, Outcome, Queue, SemSet, Ticket, Wake};
 
 /// All calls that wait in this home.
 pub(crate) struct Waiters {
@@ -36,6 +36,14 @@ struct Waiter {
 pub(super) enum WaitsOn {
     Sem(Slot<SemSet>),
     Msg(Slot<Queue>),
+}
+
+/// The object of a call that may have to wait.
+pub(super) struct Target<'a, T> {
+    pub(super) objects: &'a Objects<T>,
+    pub(super) id: ObjectId,
+    /// How a waiter names it.
+    pub(super) on: fn(Slot<T>) -> WaitsOn,
 }
 
 impl Waiters {
@@ -89,6 +97,49 @@ impl Home {
     /// The waiting calls of peers.
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
+    }
+
+    /// Makes a call that may have to wait: `act` on the object, and if it is done
+    /// `grant` to the asker. Returns the ticket under which it waits.
+    pub(super) fn may_wait<T, R>(
+        &self,
+        target: Target<'_, T>,
+        pid: Pid,
+        asker: Asker,
+        act: impl FnOnce(&mut T, Ticket, &mut Vec<Wake>) -> Result<Outcome<R>, Errno>,
+        grant: impl FnOnce(&Asker, R),
+    ) -> Option<Ticket> {
+        let ticket = self.waiters.ticket();
+        let mut wakes = Vec::new();
+        let outcome = (|| {
+            let slot = target
+                .objects
+                .read()
+                .get(target.id)
+                .cloned()
+                .ok_or(Errno::EINVAL)?;
+            let mut object = slot.lock();
+            let machine = object.as_mut().ok_or(Errno::EINVAL)?;
+            let outcome = act(machine, ticket, &mut wakes)?;
+            if let Outcome::Blocked = outcome {
+                self.waiters
+                    .enter(ticket, asker.clone(), pid, (target.on)(slot.clone()));
+            }
+            Ok(outcome)
+        })();
+        let waits = match outcome {
+            Ok(Outcome::Done(granted)) => {
+                grant(&asker, granted);
+                None
+            }
+            Ok(Outcome::Blocked) => Some(ticket),
+            Err(errno) => {
+                asker.fail(errno);
+                None
+            }
+        };
+        self.wake(wakes);
+        waits
     }
 
     /// Ends a wait with an error, unless it has ended: then its answer is on
