@@ -213,6 +213,10 @@ fn close_with_thread() {
 /// Connects and says hello; reports inherited attachments first (see [`crate::fork`]).
 #[cold]
 fn connect() -> Result<(Kept, c_int), Trouble> {
+    connect_and_report().inspect_err(|_| fork::not_served())
+}
+
+fn connect_and_report() -> Result<(Kept, c_int), Trouble> {
     let (which, path, descriptor) = find_daemon()?;
     let Some(fd) = descriptor.get() else {
         return Err(Trouble::Lost);
