@@ -1,15 +1,18 @@
 //! A connection to a `dipcd`, speaking [`dipc_wire::local`] as programs do.
 
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dipc_wire::admin::{NodeStatus, Object};
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, Frame, FrameBuffer};
-use dipc_wire::local::{Hello, HelloReply, Request, Response, VERSION};
+use dipc_wire::local::{Hello, HelloReply, PACKET, Request, Response, VERSION};
 use dipc_wire::{Errno, ObjectId};
+use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr};
+use nix::sys::time::TimeVal;
 use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, Result};
@@ -22,23 +25,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Client {
     path: PathBuf,
-    stream: UnixStream,
+    socket: OwnedFd,
     incoming: FrameBuffer,
 }
 
 impl Client {
     /// Connects and says hello.
     pub(crate) fn connect(path: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(path).map_err(|error| unreachable(path, &error))?;
         let mut client = Client {
             path: path.to_path_buf(),
-            stream,
+            socket: connected(path).map_err(|error| unreachable(path, &error.into()))?,
             incoming: FrameBuffer::new(),
         };
-        let timeouts = client.stream.set_read_timeout(Some(PATIENCE));
-        timeouts
-            .and_then(|()| client.stream.set_write_timeout(Some(PATIENCE)))
-            .map_err(|error| unreachable(path, &error))?;
         let reply: HelloReply = client.exchange(&Hello::ours(), |frame| {
             frame.message().map_err(|e| e.to_string())
         })?;
@@ -83,8 +81,9 @@ impl Client {
     ) -> Result<T> {
         let what = format!("no answer from dipcd at {}", self.path.display());
         let request = Encoded::new(message, 0).map_err(|e| Failure::new(&*what, e))?;
-        self.stream
-            .write_all(request.as_ref())
+        let fd = self.socket.as_raw_fd();
+        // Without payload it is one packet, which goes whole or not at all.
+        retried(|| socket::send(fd, request.as_ref(), MsgFlags::MSG_NOSIGNAL))
             .map_err(|e| lost(&what, &e))?;
         loop {
             if let Some(frame) = self
@@ -94,12 +93,33 @@ impl Client {
             {
                 return read(frame).map_err(|why| not_understood(&self.path, &why));
             }
-            match self.stream.read(self.incoming.space()) {
+            let space = self.incoming.space_of(PACKET);
+            match retried(|| socket::recv(fd, space, MsgFlags::empty())) {
                 Ok(0) => return Err(lost(&what, &io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => self.incoming.filled(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(lost(&what, &error)),
             }
+        }
+    }
+}
+
+/// A connected socket that gives up after [`PATIENCE`].
+fn connected(path: &Path) -> nix::Result<OwnedFd> {
+    let (packets, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+    let fd = socket::socket(AddressFamily::Unix, packets, flags, None)?;
+    let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
+    socket::setsockopt(&fd, SendTimeout, &patience)?;
+    socket::setsockopt(&fd, ReceiveTimeout, &patience)?;
+    socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd)
+}
+
+/// Does it again when a signal came in between.
+fn retried<T>(mut operation: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
+    loop {
+        match operation() {
+            Err(nix::Error::EINTR) => {}
+            other => return other.map_err(io::Error::from),
         }
     }
 }
@@ -138,6 +158,10 @@ fn unreachable(path: &Path, error: &io::Error) -> Failure {
         }
         io::ErrorKind::PermissionDenied => Failure::new(what, "you may not use this socket")
             .next("ask its owner, or start a cluster of your own with `dipc up`"),
+        _ if error.raw_os_error() == Some(libc::EPROTOTYPE) => {
+            Failure::new(what, "what listens there is no dipcd, or one of another release")
+                .next("name the socket of a dipcd of this release in DIPC_SOCKET")
+        }
         _ => Failure::new(what, error),
     }
 }
@@ -181,48 +205,70 @@ fn not_understood(path: &Path, why: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::FromRawFd;
     use std::os::unix::net::UnixListener;
     use std::thread;
 
     use dipc_wire::admin::Detail;
+    use dipc_wire::local::ONE_PACKET;
     use dipc_wire::{Kind, NodeId};
 
     use super::*;
 
-    /// A daemon that answers every request with the next of `answers`.
-    fn scripted(name: &str, answers: Vec<Vec<u8>>) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("dipc-{name}-{}", std::process::id()));
-        let listener = UnixListener::bind(&path).unwrap();
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("dipc-{name}-{}", std::process::id()))
+    }
+
+    fn listen(path: &Path) -> OwnedFd {
+        let (packets, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+        let fd = socket::socket(AddressFamily::Unix, packets, flags, None).unwrap();
+        socket::bind(fd.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+        socket::listen(&fd, socket::Backlog::MAXCONN).unwrap();
+        fd
+    }
+
+    /// A daemon that answers every request, a packet each, with the next of
+    /// `answers`, cut as long frames are: the header alone, then the payload.
+    fn scripted(name: &str, answers: Vec<(Encoded, Vec<u8>)>) -> PathBuf {
+        let path = path(name);
+        let listener = listen(&path);
         thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut buffer = FrameBuffer::new();
-            for answer in answers {
-                while buffer.next_frame().unwrap().is_none() {
-                    let count = stream.read(buffer.space()).unwrap();
-                    assert_ne!(count, 0);
-                    buffer.filled(count);
+            let fd = socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).unwrap();
+            // SAFETY: just accepted, and nobody else's.
+            let connection = unsafe { OwnedFd::from_raw_fd(fd) };
+            let send = |bytes: &[u8]| {
+                let sent = socket::send(connection.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL);
+                assert_eq!(sent, Ok(bytes.len()));
+            };
+            for (header, payload) in answers {
+                let mut buffer = FrameBuffer::new();
+                let room = buffer.space_of(PACKET);
+                let count = socket::recv(connection.as_raw_fd(), room, MsgFlags::empty());
+                buffer.filled(count.unwrap());
+                assert!(buffer.next_frame().unwrap().is_some() && buffer.is_empty());
+                if header.as_ref().len() + payload.len() <= ONE_PACKET {
+                    send(&[header.as_ref(), &payload].concat());
+                } else {
+                    send(header.as_ref());
+                    payload.chunks(PACKET).for_each(send);
                 }
-                stream.write_all(&answer).unwrap();
             }
         });
         path
     }
 
-    fn hello(version: u16, accepted: bool) -> Vec<u8> {
+    fn hello(version: u16, accepted: bool) -> (Encoded, Vec<u8>) {
         let reply = HelloReply {
             version,
             accepted,
             node: NodeId::SOLO,
         };
-        Encoded::new(&reply, 0).unwrap().as_ref().to_vec()
+        (Encoded::new(&reply, 0).unwrap(), Vec::new())
     }
 
-    fn framed(response: &Response<'_>, payload: &[u8]) -> Vec<u8> {
-        [
-            Encoded::new(response, payload.len()).unwrap().as_ref(),
-            payload,
-        ]
-        .concat()
+    fn framed(response: &Response<'_>, payload: &[u8]) -> (Encoded, Vec<u8>) {
+        let header = Encoded::new(response, payload.len()).unwrap();
+        (header, payload.to_vec())
     }
 
     fn object() -> Object {
@@ -238,14 +284,17 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_back_as_they_were_sent() {
-        let payload = postcard::to_allocvec(&vec![object()]).unwrap();
-        let path = scripted(
-            "rows",
-            vec![hello(VERSION, true), framed(&Response::Rows, &payload)],
-        );
-        assert_eq!(Client::connect(&path).unwrap().list().unwrap(), [object()]);
-        std::fs::remove_file(path).unwrap();
+    fn rows_come_back_as_they_were_sent_in_one_packet_or_in_many() {
+        for count in [0, 1, 10_000] {
+            let rows = vec![object(); count];
+            let payload = postcard::to_allocvec(&rows).unwrap();
+            let path = scripted(
+                &format!("rows-{count}"),
+                vec![hello(VERSION, true), framed(&Response::Rows, &payload)],
+            );
+            assert!(Client::connect(&path).unwrap().list().unwrap() == rows);
+            std::fs::remove_file(path).unwrap();
+        }
     }
 
     #[test]
@@ -294,20 +343,29 @@ mod tests {
 
     #[test]
     fn a_missing_daemon_and_a_dead_one_are_told_apart() {
-        let path = std::env::temp_dir().join(format!("dipc-dead-{}", std::process::id()));
+        let path = path("dead");
         assert!(
             Client::connect(&path)
                 .unwrap_err()
                 .to_string()
                 .contains("no such socket")
         );
-        drop(UnixListener::bind(&path).unwrap());
+        drop(listen(&path));
         assert!(
             Client::connect(&path)
                 .unwrap_err()
                 .to_string()
                 .contains("has ended")
         );
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn something_else_than_a_dipcd_is_named_as_such() {
+        let path = path("stranger");
+        let _stranger = UnixListener::bind(&path).unwrap();
+        let failure = Client::connect(&path).unwrap_err().to_string();
+        assert!(failure.contains("no dipcd, or one of another"), "{failure}");
         std::fs::remove_file(path).unwrap();
     }
 }

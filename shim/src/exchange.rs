@@ -7,7 +7,7 @@
 
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{self, PREFIX};
-use dipc_wire::local::{Request, Response};
+use dipc_wire::local::{ONE_PACKET, Request, Response};
 use libc::{c_int, c_void};
 
 use crate::outcome::Trouble;
@@ -16,7 +16,7 @@ use crate::socket::{MAX_DESCRIPTORS, Received, SendError};
 use crate::user_memory::UserBytes;
 use crate::{faults, generation};
 
-/// Room for an answer without bulk bytes: the longest is a `*Stat` with its names.
+/// Room for an answer without payload: the longest is a `*Stat` with its names.
 pub(crate) const SMALL: usize = 640;
 /// Room for a header of ours: the longest request has 40 bytes.
 const REQUEST: usize = 96;
@@ -35,9 +35,9 @@ pub(crate) enum Patience {
 /// An answer in its room.
 pub(crate) struct Answer<'r> {
     pub(crate) response: Response<'r>,
-    /// The part of the payload that came with the header.
+    /// The payload, if it came with the header.
     pub(crate) payload: &'r [u8],
-    /// How many bytes of it are still in the socket.
+    /// Or its length, when it comes in packets of its own.
     pub(crate) rest: usize,
 }
 
@@ -107,8 +107,10 @@ impl Session {
             })
     }
 
-    /// Waits for the answer. What of the payload has no place in `room` stays in
-    /// the socket for [`take_rest`](Self::take_rest).
+    /// Waits for the answer. A payload with packets of its own stays in the socket
+    /// for [`take_rest`](Self::take_rest). An answer that `room` is too short for
+    /// is refused, so where a payload may come it must have [`ONE_PACKET`] bytes,
+    /// or as many as the longest answer to this request.
     pub(crate) fn answer<'r>(
         &mut self,
         patience: Patience,
@@ -125,45 +127,34 @@ impl Session {
         mut descriptors: Option<&mut [Option<c_int>; MAX_DESCRIPTORS]>,
     ) -> Result<Answer<'r>, Trouble> {
         let mut interruptible = patience != Patience::Steady;
-        let mut got = 0;
-        let shape = loop {
-            if let Some(shape) = Shape::of(room, got)? {
-                break shape;
-            }
+        let count = loop {
             if generation::current() != self.generation {
                 return Err(Trouble::Forked);
             }
-            if patience == Patience::Handler && interruptible && got == 0 {
-                match self.socket.wait() {
-                    Ok(()) => {}
-                    Err(Received::Interrupted) => {
-                        interruptible = self.interrupted(interruptible)?;
-                        continue;
-                    }
-                    Err(_) => return Err(lost()),
-                }
-            }
-            let received = match &mut descriptors {
-                Some(descriptors) => self.socket.receive_with(&mut room[got..], descriptors),
-                None => self.socket.receive(UserBytes::room(&mut room[got..])),
+            let ready = if patience == Patience::Handler && interruptible {
+                self.socket.wait()
+            } else {
+                Ok(())
+            };
+            let received = match (ready, &mut descriptors) {
+                (Err(otherwise), _) => otherwise,
+                (Ok(()), Some(descriptors)) => self.socket.receive_with(room, descriptors),
+                (Ok(()), None) => self.socket.receive(UserBytes::room(room)),
             };
             match received {
-                Received::Bytes(count) => got += count,
+                Received::Packet(count) => break count,
                 Received::Interrupted => interruptible = self.interrupted(interruptible)?,
+                Received::CutOff => return Err(Trouble::Lost),
                 Received::Closed | Received::BadPointer => return Err(lost()),
             }
         };
-        let (header, behind) = room[PREFIX..got].split_at(shape.header);
-        let response = frame::decode(header).map_err(|_| Trouble::Lost)?;
-        let rest = shape
-            .payload
-            .checked_sub(behind.len())
-            .ok_or(Trouble::Lost)?;
-        self.unfinished = rest > 0;
+        let first = FirstPacket::of(&room[..count]).ok_or(Trouble::Lost)?;
+        let response = frame::decode(first.header).map_err(|_| Trouble::Lost)?;
+        self.unfinished = first.rest > 0;
         Ok(Answer {
             response,
-            payload: behind,
-            rest,
+            payload: first.payload,
+            rest: first.rest,
         })
     }
 
@@ -179,7 +170,7 @@ impl Session {
         Ok(false)
     }
 
-    /// The remaining payload of an answer, straight into the caller's memory.
+    /// The payload that is still to come, straight into the caller's memory.
     pub(crate) fn take_rest(&mut self, to: *mut c_void, rest: usize) -> Result<(), Trouble> {
         let mut done = 0;
         while done < rest {
@@ -188,11 +179,12 @@ impl Session {
                 len: rest - done,
             };
             match self.socket.receive(place) {
-                Received::Bytes(count) => done += count,
+                Received::Packet(count) => done += count,
                 Received::Interrupted => {
                     self.interrupted(false)?;
                 }
                 Received::BadPointer => return Err(Trouble::BadPointer),
+                Received::CutOff => return Err(Trouble::Lost),
                 Received::Closed => return Err(lost()),
             }
         }
@@ -207,24 +199,76 @@ fn lost() -> Trouble {
     Trouble::Lost
 }
 
-/// The lengths of an answer.
-struct Shape {
-    header: usize,
-    payload: usize,
+/// How a frame begins.
+pub(crate) struct FirstPacket<'r> {
+    pub(crate) header: &'r [u8],
+    /// The payload, if it came along.
+    payload: &'r [u8],
+    /// The length of a payload that comes in packets of its own.
+    rest: usize,
 }
 
-impl Shape {
-    /// `None` until enough has come: the header, and as much of the payload as
-    /// there is room for.
-    fn of(room: &[u8], got: usize) -> Result<Option<Self>, Trouble> {
-        let Some(prefix) = room[..got].first_chunk::<PREFIX>() else {
-            return Ok(None);
-        };
-        let (header, payload) = frame::lengths(*prefix).map_err(|_| Trouble::Lost)?;
-        if PREFIX + header > room.len() {
-            return Err(Trouble::Lost);
+impl<'r> FirstPacket<'r> {
+    /// `None` when `packet` is not cut as [`dipc_wire::local`] says.
+    pub(crate) fn of(packet: &'r [u8]) -> Option<Self> {
+        let (prefix, behind) = packet.split_first_chunk::<PREFIX>()?;
+        let (header, payload) = frame::lengths(*prefix).ok()?;
+        let follows = PREFIX + header + payload > ONE_PACKET;
+        let (header, beside) = behind.split_at_checked(header)?;
+        let rest = if follows { payload } else { 0 };
+        (beside.len() + rest == payload).then_some(FirstPacket {
+            header,
+            payload: beside,
+            rest,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: usize = 5;
+
+    /// The first `len` bytes of a frame with so much payload.
+    fn packet(payload: usize, len: usize) -> Vec<u8> {
+        let mut bytes = [HEADER as u32, payload as u32]
+            .map(u32::to_le_bytes)
+            .concat();
+        bytes.resize(len, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_frame_of_one_packet_is_taken_whole_and_not_by_a_byte_less_or_more() {
+        let most = ONE_PACKET - PREFIX - HEADER;
+        for payload in [0, 1, most] {
+            let whole = PREFIX + HEADER + payload;
+            let bytes = packet(payload, whole);
+            let first = FirstPacket::of(&bytes).unwrap();
+            assert_eq!(first.header.len(), HEADER);
+            assert_eq!((first.payload.len(), first.rest), (payload, 0));
+            for len in [0, PREFIX - 1, PREFIX + HEADER - 1, whole - 1, whole + 1] {
+                assert!(
+                    FirstPacket::of(&packet(payload, len)).is_none(),
+                    "{payload}, {len}"
+                );
+            }
         }
-        let awaited = (PREFIX + header + payload).min(room.len());
-        Ok((got >= awaited).then_some(Shape { header, payload }))
+    }
+
+    #[test]
+    fn of_a_longer_frame_the_header_comes_alone() {
+        let payload = ONE_PACKET - PREFIX - HEADER + 1;
+        let bytes = packet(payload, PREFIX + HEADER);
+        let first = FirstPacket::of(&bytes).unwrap();
+        assert_eq!((first.payload.len(), first.rest), (0, payload));
+        for len in [
+            PREFIX + HEADER - 1,
+            PREFIX + HEADER + 1,
+            PREFIX + HEADER + payload,
+        ] {
+            assert!(FirstPacket::of(&packet(payload, len)).is_none(), "{len}");
+        }
     }
 }

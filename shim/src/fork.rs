@@ -5,9 +5,11 @@
 //! `clone`, which runs no handlers, it is at the child's first call. A child
 //! without attachments does nothing.
 //!
-//! Where the daemon gets no fork events (it said `adopt`), the child's faults
-//! are nobody's until the report has brought a userfaultfd of the child's own.
-//! If it cannot be brought, what the child would read is zeros, and they would
+//! Until the report is answered by `Done`, nobody may be serving the child's
+//! faults: where the daemon gets no fork events (it said `adopt`), because the
+//! report itself brings a userfaultfd of the child's own; and elsewhere, because
+//! a daemon that died in the middle of the fork took with it the one that the
+//! kernel had made. What the child would read then is zeros, and they would
 //! enter the segment: so its inherited attachments are closed off instead. It
 //! gets SIGSEGV, and `shmdt` of them EINVAL.
 
@@ -43,16 +45,28 @@ pub(crate) fn attached(adopt: bool) {
 
 /// Reports inherited attachments on a new connection, if that is to be done.
 pub(crate) fn report(session: &mut Session) -> Result<(), Trouble> {
-    let now = generation::current().0;
-    if attachments::all().next().is_none() || REPORTED.swap(now, Ordering::Relaxed) == now {
+    if !has_unreported() {
         return Ok(());
     }
-    let adopt = ADOPT.load(Ordering::Relaxed);
-    let served = tell(session, adopt);
-    if adopt && served != Ok(true) {
+    let served = tell(session, ADOPT.load(Ordering::Relaxed));
+    if served != Ok(true) {
         cut_off();
     }
     served.map(drop)
+}
+
+/// No connection could be opened: what was not reported by now stays so.
+pub(crate) fn not_served() {
+    if has_unreported() {
+        cut_off();
+    }
+}
+
+/// Whether this process has attachments to report. To be asked once: from then
+/// on, somebody is at it.
+fn has_unreported() -> bool {
+    let now = generation::current().0;
+    attachments::all().next().is_some() && REPORTED.swap(now, Ordering::Relaxed) != now
 }
 
 /// Whether the daemon serves the child.
@@ -110,9 +124,7 @@ unsafe extern "C" fn in_child() {
         return;
     }
     let errno = sys::errno();
-    let opened = std::panic::catch_unwind(|| Session::open().is_ok());
-    if !matches!(opened, Ok(true)) && ADOPT.load(Ordering::Relaxed) {
-        REPORTED.store(generation::current().0, Ordering::Relaxed);
+    if std::panic::catch_unwind(|| drop(Session::open())).is_err() {
         cut_off();
     }
     sys::set_errno(errno);

@@ -11,14 +11,14 @@
 //! 3. [`exchange`] opens a [`session`]: the thread's own connection, looked at
 //!    by one `fstat`, or a new one that says hello first.
 //! 4. The request is encoded on the stack by [`dipc_wire::frame`]. One `sendmsg`
-//!    ([`socket`]) takes it and, right behind, the caller's array of operations
-//!    from where it lies.
-//! 5. One `recv` waits for the answer. If a signal ends the wait, `Withdraw` is
+//!    ([`socket`]) takes it and, in the same packet, the caller's array of
+//!    operations from where it lies.
+//! 5. One `recvfrom` waits for the answer. If a signal ends the wait, `Withdraw` is
 //!    sent and the same answer awaited, which success wins.
 //! 6. The reply becomes a value or an [`outcome::Escape`]; the one match in
 //!    [`hooks`] turns that into a return value and `errno`.
 //!
-//! So a call costs three system calls: `fstat`, `sendmsg`, `recv`. Calls that
+//! So a call costs three system calls: `fstat`, `sendmsg`, `recvfrom`. Calls that
 //! read or write small structures of the caller's take one more
 //! ([`user_memory`]), and `msgsnd` and `msgrcv` one more when they may block.
 //!

@@ -6,7 +6,7 @@
 use dipc_wire::Kind;
 use dipc_wire::call::{Call, Reply, flags};
 use dipc_wire::frame::MAX_PAYLOAD;
-use dipc_wire::local::Request;
+use dipc_wire::local::{ONE_PACKET, Request};
 use libc::{c_int, c_long, c_void, ssize_t};
 
 use crate::abi::{self, MSGMAX};
@@ -16,8 +16,6 @@ use crate::exchange::{self, Patience, SMALL};
 use crate::outcome::{Detour, Escape, Family, Trouble, escape, refused_by_id};
 use crate::user_memory::{self, UserBytes};
 
-/// Room for an answer with a text of the largest default size.
-const LARGE: usize = MSGMAX + 128;
 /// What may be beside a text in an answer: lengths, kind and type.
 const BESIDE: usize = 64;
 
@@ -80,7 +78,7 @@ pub(crate) fn receive(
     if size <= SMALL - BESIDE {
         receive_through::<SMALL>(call, message, size, flags)
     } else {
-        receive_through::<LARGE>(call, message, size, flags)
+        receive_through::<ONE_PACKET>(call, message, size, flags)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use dipc_wire::call::{Call, Reply, SemCommand, SemOp};
 use dipc_wire::frame::MAX_PAYLOAD;
-use dipc_wire::local::Request;
+use dipc_wire::local::{ONE_PACKET, Request};
 use dipc_wire::{Kind, ObjectId};
 use libc::{c_int, c_void, sembuf, timespec};
 
@@ -111,7 +111,8 @@ fn number(id: ObjectId, command: SemCommand) -> Detour<c_int> {
 }
 
 /// `GETALL`. As with the kernel, the caller vouches that the array is as long as
-/// the set.
+/// the set. Not inlined, so that no other command takes so much of the stack.
+#[inline(never)]
 fn get_all(id: ObjectId, array: *mut u16) -> Detour<c_int> {
     let request = Request::Call(Call::Sem {
         id,
@@ -119,7 +120,7 @@ fn get_all(id: ObjectId, array: *mut u16) -> Detour<c_int> {
     });
     let trouble = |t| escape(t, Family::Control);
     let mut session = exchange::begin(&request, UserBytes::NONE).map_err(trouble)?;
-    let mut room = [0; SMALL];
+    let mut room = [0; ONE_PACKET];
     let answer = session
         .answer(Patience::Steady, &mut room)
         .map_err(trouble)?;

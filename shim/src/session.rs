@@ -21,6 +21,7 @@ use dipc_wire::local::{Hello, HelloReply, VERSION};
 use libc::c_int;
 
 use crate::descriptor::Descriptor;
+use crate::exchange::FirstPacket;
 use crate::generation::{self, Generation};
 use crate::outcome::Trouble;
 use crate::socket::{Received, Socket};
@@ -92,7 +93,7 @@ impl Kept {
 /// A connection for the length of one call.
 ///
 /// When it is dropped in the middle of an exchange, it is closed: what follows
-/// on the stream would be taken for an answer to something else.
+/// would be taken for an answer to something else.
 pub(crate) struct Session {
     pub(crate) socket: Socket,
     pub(crate) node: NodeId,
@@ -212,6 +213,10 @@ fn close_with_thread() {
 /// Connects and says hello; reports inherited attachments first (see [`crate::fork`]).
 #[cold]
 fn connect() -> Result<(Kept, c_int), Trouble> {
+    connect_and_report().inspect_err(|_| fork::not_served())
+}
+
+fn connect_and_report() -> Result<(Kept, c_int), Trouble> {
     let (which, path, descriptor) = find_daemon()?;
     let Some(fd) = descriptor.get() else {
         return Err(Trouble::Lost);
@@ -245,6 +250,10 @@ fn find_daemon() -> Result<(usize, &'static [u8], Descriptor), Trouble> {
                 notice::permission_denied(path);
                 return Err(Trouble::Denied);
             }
+            Err(libc::EPROTOTYPE) => {
+                notice::other_version(path, None);
+                return Err(Trouble::OtherVersion);
+            }
             Err(_) => return Err(Trouble::Exhausted),
         }
     }
@@ -262,18 +271,12 @@ fn greet(socket: Socket, path: &[u8]) -> Result<NodeId, Trouble> {
         .send(hello.as_ref(), UserBytes::NONE, None)
         .map_err(|_| Trouble::Gone)?;
     let mut room = [0u8; 64];
-    let mut got = 0;
     let reply = loop {
-        match socket.receive(UserBytes::room(&mut room[got..])) {
-            Received::Bytes(count) => got += count,
-            Received::Interrupted => continue,
-            Received::Closed | Received::BadPointer if got == 0 => return Err(Trouble::Gone),
-            Received::Closed | Received::BadPointer => break None,
-        }
-        match whole_hello(&room[..got]) {
-            Ok(None) if got < room.len() => {}
-            Ok(reply) => break reply,
-            Err(_) => break None,
+        match socket.receive(UserBytes::room(&mut room)) {
+            Received::Packet(count) => break hello_reply(&room[..count]),
+            Received::Interrupted => {}
+            Received::Closed => return Err(Trouble::Gone),
+            Received::CutOff | Received::BadPointer => break None,
         }
     };
     match reply {
@@ -285,13 +288,6 @@ fn greet(socket: Socket, path: &[u8]) -> Result<NodeId, Trouble> {
     }
 }
 
-fn whole_hello(bytes: &[u8]) -> Result<Option<HelloReply>, frame::FrameError> {
-    let Some(prefix) = bytes.first_chunk() else {
-        return Ok(None);
-    };
-    let (header, _) = frame::lengths(*prefix)?;
-    match bytes.get(frame::PREFIX..frame::PREFIX + header) {
-        Some(header) => frame::decode(header).map(Some),
-        None => Ok(None),
-    }
+fn hello_reply(packet: &[u8]) -> Option<HelloReply> {
+    frame::decode(FirstPacket::of(packet)?.header).ok()
 }

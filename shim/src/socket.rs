@@ -1,9 +1,13 @@
 //! The Unix socket: connect, send, receive, and how long a wait lasts.
 //!
+//! It carries packets, and a packet goes whole or not at all: of what the kernel
+//! could not read from the caller, nothing was sent.
+//!
 //! Nothing here allocates, locks or is a cancellation point.
 
 use core::mem::{MaybeUninit, size_of};
 
+use dipc_wire::local::{ONE_PACKET, PACKET};
 use libc::{c_int, c_long, c_void, iovec};
 
 use crate::descriptor::Descriptor;
@@ -19,28 +23,30 @@ const FOR_EVER: libc::time_t = 10 * 365 * 86_400;
 /// How many descriptors an answer may bring.
 pub(crate) const MAX_DESCRIPTORS: usize = 2;
 
-/// A connected stream.
+/// A connected socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Socket(pub(crate) c_int);
 
-/// Why bytes were not sent.
+/// Why a frame was not sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SendError {
-    /// The caller's bytes cannot be read. When `partly`, the stream is cut in
-    /// the middle of a message and of no more use.
+    /// The caller's bytes cannot be read. When `partly`, the daemon waits for the
+    /// rest of the frame, and the connection is of no more use.
     BadPointer {
-        /// A part of the message has gone.
+        /// The first packet of several has gone.
         partly: bool,
     },
-    /// The other side is gone, and has got at most a part of the message.
+    /// The other side is gone, and has got at most a part of the frame.
     Closed,
 }
 
 /// What came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Received {
-    /// So many bytes, at least one.
-    Bytes(usize),
+    /// A whole packet of so many bytes, at least one.
+    Packet(usize),
+    /// A packet longer than the place for it, which has got its beginning.
+    CutOff,
     /// A signal's handler ran, or the process was stopped for a while.
     Interrupted,
     /// The place to receive into cannot be written.
@@ -63,7 +69,7 @@ impl Socket {
         }
         // SAFETY: no memory is passed.
         let fd = checked(
-            unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) }
+            unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0) }
                 .into(),
         )?;
         let kept = Descriptor::keep(fd as c_int)?;
@@ -113,28 +119,44 @@ impl Socket {
         checked(result.into()).map(drop)
     }
 
-    /// Sends `header` and, right behind it, the caller's bytes; the kernel takes
-    /// both from where they lie. `descriptor` goes with the first byte.
+    /// Sends a frame: `header` and, behind it, the caller's bytes, cut into
+    /// packets as [`dipc_wire::local`] says. The kernel takes both from where they
+    /// lie. `descriptor` goes with the first packet.
     pub(crate) fn send(
         self,
         header: &[u8],
         payload: UserBytes,
         descriptor: Option<c_int>,
     ) -> Result<(), SendError> {
-        let mut parts = [vector(header), user_vector(payload)];
-        let whole = header.len() + payload.len;
+        let bad = |partly| SendError::BadPointer { partly };
+        if header.len() + payload.len <= ONE_PACKET {
+            let mut parts = [vector(header), user_vector(payload)];
+            return self.send_packet(&mut parts, descriptor, bad(false));
+        }
+        self.send_packet(&mut [vector(header)], descriptor, bad(false))?;
+        payload
+            .chunks(PACKET)
+            .try_for_each(|chunk| self.send_packet(&mut [user_vector(chunk)], None, bad(true)))
+    }
+
+    /// Sends one packet; `bad` is the error when it cannot be read.
+    fn send_packet(
+        self,
+        parts: &mut [iovec],
+        descriptor: Option<c_int>,
+        bad: SendError,
+    ) -> Result<(), SendError> {
         let mut control = Control::default();
-        let mut sent = 0;
-        while sent < whole {
-            // SAFETY: any bytes are a msghdr.
-            let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
-            message.msg_iov = parts.as_mut_ptr();
-            message.msg_iovlen = parts.len();
-            if let (Some(fd), 0) = (descriptor, sent) {
-                control.put(&mut message, fd);
-            }
-            // SAFETY: header and control are ours and live through the call; the
-            // caller's bytes are checked by the kernel.
+        // SAFETY: any bytes are a msghdr.
+        let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+        message.msg_iov = parts.as_mut_ptr();
+        message.msg_iovlen = parts.len();
+        if let Some(fd) = descriptor {
+            control.put(&mut message, fd);
+        }
+        loop {
+            // SAFETY: control is ours and lives through the call; the parts are
+            // checked by the kernel.
             let result = checked(unsafe {
                 libc::syscall(
                     libc::SYS_sendmsg,
@@ -144,35 +166,31 @@ impl Socket {
                 )
             });
             match result {
-                Ok(count) => {
-                    sent += count;
-                    advance(&mut parts, count);
-                }
+                Ok(_) => return Ok(()),
                 Err(libc::EINTR) => {}
-                Err(libc::EFAULT) => return Err(SendError::BadPointer { partly: sent > 0 }),
+                Err(libc::EFAULT) => return Err(bad),
                 Err(_) => return Err(SendError::Closed),
             }
         }
-        Ok(())
     }
 
-    /// Receives at most `room.len` bytes, waiting for the first.
+    /// Waits for a packet and receives it.
     pub(crate) fn receive(self, room: UserBytes) -> Received {
         // SAFETY: the kernel checks the address; what it writes there is a buffer
         // of ours or the caller's own, of that length.
         let result = checked(unsafe {
-            let (null, zero) = (core::ptr::null::<c_void>(), 0 as c_long);
+            let null = core::ptr::null::<c_void>();
             libc::syscall(
                 libc::SYS_recvfrom,
                 self.0,
                 room.start,
                 room.len,
-                zero,
+                c_long::from(libc::MSG_TRUNC),
                 null,
                 null,
             )
         });
-        received(result)
+        received(result, room.len)
     }
 
     /// The same into `room`, with descriptors, which go to `descriptors`.
@@ -194,13 +212,13 @@ impl Socket {
                 libc::SYS_recvmsg,
                 self.0,
                 &raw mut message,
-                libc::MSG_CMSG_CLOEXEC,
+                libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC,
             )
         });
         if result.is_ok() {
             control.take(&message, descriptors);
         }
-        received(result)
+        received(result, part.iov_len)
     }
 
     /// Waits until there is something to receive. Ends with `Interrupted` after
@@ -229,10 +247,13 @@ impl Socket {
     }
 }
 
-fn received(result: sys::Result<usize>) -> Received {
+/// With `MSG_TRUNC` the kernel tells how long the packet was, not how much of it
+/// had a place.
+fn received(result: sys::Result<usize>, room: usize) -> Received {
     match result {
         Ok(0) => Received::Closed,
-        Ok(count) => Received::Bytes(count),
+        Ok(count) if count > room => Received::CutOff,
+        Ok(count) => Received::Packet(count),
         Err(libc::EINTR | libc::EAGAIN) => Received::Interrupted,
         Err(libc::EFAULT) => Received::BadPointer,
         Err(_) => Received::Closed,
@@ -250,16 +271,6 @@ fn user_vector(bytes: UserBytes) -> iovec {
     iovec {
         iov_base: bytes.start.cast_mut(),
         iov_len: bytes.len,
-    }
-}
-
-/// Takes the first `count` bytes off `parts`.
-fn advance(parts: &mut [iovec], mut count: usize) {
-    for part in parts {
-        let step = count.min(part.iov_len);
-        part.iov_base = part.iov_base.wrapping_byte_add(step);
-        part.iov_len -= step;
-        count -= step;
     }
 }
 

@@ -31,6 +31,14 @@ impl UserBytes {
         }
     }
 
+    /// The same bytes, `len` at a time.
+    pub(crate) fn chunks(self, len: usize) -> impl Iterator<Item = UserBytes> {
+        (0..self.len).step_by(len).map(move |at| UserBytes {
+            start: self.start.wrapping_byte_add(at),
+            len: len.min(self.len - at),
+        })
+    }
+
     /// A buffer of ours, to be written by the kernel.
     pub(crate) fn room(bytes: &mut [u8]) -> Self {
         UserBytes {
@@ -143,6 +151,17 @@ mod tests {
             assert_eq!(read(bad as *const i64), Err(libc::EFAULT));
             assert_eq!(write(bad as *mut c_void, [b"text", b""]), Err(libc::EFAULT));
         }
+    }
+
+    #[test]
+    fn chunks_cover_the_bytes_once_and_in_order() {
+        let bytes = UserBytes {
+            start: 100 as *const c_void,
+            len: 7,
+        };
+        let chunks: Vec<_> = bytes.chunks(3).map(|c| (c.start.addr(), c.len)).collect();
+        assert_eq!(chunks, [(100, 3), (103, 3), (106, 1)]);
+        assert_eq!(UserBytes::NONE.chunks(3).count(), 0);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! each line of its input asks, and answers with the nanoseconds that each
 //! operation took, on one line. It ends with its input.
 
+use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::time::Instant;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::failure::{Doing, Result};
 use crate::interrupts::Interrupts;
@@ -128,9 +130,10 @@ fn prepare(args: &Args) -> io::Result<(Step, Finish)> {
             Ok((Box::new(step), Box::new(move || segment.remove())))
         }
         Job::Unix => {
-            let (ours, theirs) = UnixStream::pair()?;
-            fork(|| echo_bytes(theirs, ROUND_TRIP))?;
-            Ok((round_trips(ours, count), Box::new(|| Ok(()))))
+            let (packets, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+            let (ours, theirs) = socketpair(AddressFamily::Unix, packets, None, flags)?;
+            fork(|| echo_bytes(File::from(theirs), ROUND_TRIP))?;
+            Ok((round_trips(File::from(ours), count), Box::new(|| Ok(()))))
         }
         Job::Tcp => {
             let stream = connect(ROUND_TRIP)?;

@@ -1,6 +1,7 @@
 //! No daemon, one that does not fit, and one that goes away.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 
 use dipc_wire::call::Reply;
 use dipc_wire::local::HelloReply;
@@ -64,6 +65,21 @@ fn a_daemon_of_another_version_is_enosys_and_told_once() {
     );
     assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
     assert!(output.stderr.contains("version 41"), "{}", output.stderr);
+}
+
+#[test]
+fn something_else_than_a_dipcd_at_the_socket_is_enosys_and_told_once() {
+    let dir = directory("stranger");
+    let path = dir.join("socket");
+    let _stranger = UnixListener::bind(&path).unwrap();
+    let output = Probe::start("getting", &dir, &path, &[], &[]).finish();
+    assert_eq!(
+        output.stdout,
+        "semget ENOSYS\nshmget ENOSYS\nby id ENOSYS\n"
+    );
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+    assert!(output.stderr.contains("DIPC_SOCKET"), "{}", output.stderr);
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

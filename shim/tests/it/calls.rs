@@ -1,6 +1,8 @@
 //! Each hook: handled by the daemon, or bypassed to the kernel.
 
 use dipc_wire::call::{Call, MsgStat, Perm, Reply, SemCommand, SemOp, SemStat, ShmStat, flags};
+use dipc_wire::frame::Encoded;
+use dipc_wire::local::Response;
 use dipc_wire::{Errno, Kind, NodeId, ObjectId, Pid};
 
 use crate::fake::{Connection, Fake};
@@ -400,24 +402,112 @@ fn bad_pointers_are_efault_in_the_kernels_order_and_harm_no_later_call() {
 }
 
 #[test]
-fn answers_longer_than_the_librarys_buffers_reach_the_caller_whole() {
+fn payloads_longer_than_a_packet_arrive_whole_in_both_directions() {
     let fake = Fake::new("bulk");
+    let probe = Probe::start("bulk", &fake.dir, &fake.socket(), &[], &[]);
+    let mut connection = fake.accept();
+    let c = &mut connection;
+    c.call();
+    c.reply(Reply::Id(id()));
+
+    c.call();
+    let text: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
+    c.reply_with(Reply::Message { mtype: i64::MAX }, &text);
+    let (call, sent) = c.call();
+    assert!(matches!(call, Call::MsgSnd { mtype: 3, .. }), "{call:?}");
+    assert!(sent == text, "the text comes back as it was received");
+    c.reply(Reply::Done);
+
+    assert_eq!(c.call().0, sem(SemCommand::GetAll));
+    let values: Vec<u8> = (0..32_000u16).flat_map(u16::to_le_bytes).collect();
+    c.reply_with(Reply::Values, &values);
+    let about = SemStat {
+        nsems: 32_000,
+        ..SemStat::default()
+    };
+    serve(c, stat(Kind::Sem, true), Reply::Sem(about));
+    let set = serve(c, sem(SemCommand::SetAll), Reply::Done);
+    assert!(set == values, "the values come back as they were read");
+
+    serve(c, sem(SemCommand::GetValue(0)), Reply::Value(1));
+    assert!(c.is_over() && fake.is_unvisited());
+    probe.prints(&[
+        "text 200000 of type 9223372036854775807, wrong 0",
+        "msgsnd 0",
+        "GETALL 0",
+        "values wrong 0",
+        "SETALL 0",
+        "last 1",
+    ]);
+}
+
+/// Answers a `msgrcv` of 100 bytes and a `GETALL` by `answer`, each on a
+/// connection that is thereby over.
+fn refuses(test: &str, answer: impl Fn(&mut Connection, Reply<'_>)) {
+    let fake = Fake::new(test);
+    let probe = Probe::start("refusing", &fake.dir, &fake.socket(), &[], &[]);
+    let mut connection = fake.accept();
+    serve(&mut connection, get(Kind::Msg, 0), Reply::Id(id()));
+    for reply in [Reply::Message { mtype: 1 }, Reply::Values] {
+        connection.call();
+        answer(&mut connection, reply);
+        assert!(connection.is_over());
+        connection = fake.accept();
+    }
+    serve(
+        &mut connection,
+        sem(SemCommand::GetValue(0)),
+        Reply::Value(1),
+    );
+    probe.prints(&["msgrcv EIDRM", "GETALL ETIMEDOUT", "untouched 1", "last 1"]);
+}
+
+/// The header of a reply that announces so much payload.
+fn header(reply: Reply<'_>, payload: usize) -> Encoded {
+    Encoded::new(&Response::Reply(reply), payload).unwrap()
+}
+
+#[test]
+fn an_answer_that_ends_before_its_payload_is_refused() {
+    refuses("truncated", |c, reply| {
+        c.send(&[header(reply, 80).as_ref(), &[1; 79]], &[]);
+    });
+}
+
+#[test]
+fn an_answer_that_there_is_no_room_for_is_refused() {
+    refuses("oversized", |c, reply| {
+        c.send(&[header(reply, 20_000).as_ref(), &[1; 20_000]], &[]);
+    });
+}
+
+/// A `msgrcv` is answered by a header that announces `announced` bytes, then by
+/// `packets`; after that the daemon is gone.
+fn breaks_off(test: &str, announced: usize, packets: &[&[u8]]) {
+    let fake = Fake::new(test);
     let probe = Probe::start("bulk", &fake.dir, &fake.socket(), &[], &[]);
     let mut connection = fake.accept();
     connection.call();
     connection.reply(Reply::Id(id()));
     connection.call();
-    let text: Vec<u8> = (0..150_000u32).map(|i| (i % 251) as u8).collect();
-    connection.reply_with(Reply::Message { mtype: i64::MAX }, &text);
-    connection.call();
-    let values: Vec<u8> = (0..4000u16).flat_map(u16::to_le_bytes).collect();
-    connection.reply_with(Reply::Values, &values);
-    connection.call();
-    connection.reply(Reply::Value(1));
-    probe.prints(&[
-        "text 150000 of type 9223372036854775807, wrong 0",
-        "GETALL 0",
-        "values wrong 0",
-        "last 1",
-    ]);
+    let reply = header(Reply::Message { mtype: 1 }, announced);
+    connection.send(&[reply.as_ref()], &[]);
+    packets
+        .iter()
+        .for_each(|packet| connection.send(&[packet], &[]));
+    std::fs::remove_file(fake.socket()).unwrap();
+    drop(connection);
+    let output = probe.finish();
+    let first = output.stdout.lines().next().unwrap();
+    assert!(first.starts_with("text -1 of type"), "{first}");
+}
+
+#[test]
+fn a_daemon_that_ends_inside_a_payload_ends_the_call() {
+    breaks_off("ends-inside", 200_000, &[&[1; 60_000], &[1; 60_000]]);
+}
+
+#[test]
+fn a_payload_longer_than_it_was_announced_ends_the_call() {
+    breaks_off("surplus", 100_000, &[&[1; 60_000], &[1; 40_001]]);
 }

@@ -2,33 +2,36 @@
 //! for anything, so a test that is wrong fails instead of hanging.
 
 use std::collections::VecDeque;
-use std::io::{IoSlice, IoSliceMut, Write};
-use std::net::Shutdown;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dipc_wire::NodeId;
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, FrameBuffer};
-use dipc_wire::local::{Hello, HelloReply, Request, Response, VERSION};
+use dipc_wire::local::{Hello, HelloReply, ONE_PACKET, PACKET, Request, Response, VERSION};
 use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag,
+    SockType, UnixAddr, accept4, bind, listen, recvmsg, sendmsg, shutdown, socket,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The listening socket, in a directory of its own.
 pub(crate) struct Fake {
-    listener: UnixListener,
+    listener: OwnedFd,
     pub(crate) dir: PathBuf,
 }
 
 /// One of the program's connections.
 pub(crate) struct Connection {
-    stream: UnixStream,
+    socket: OwnedFd,
     buffer: FrameBuffer,
+    /// The lengths of the packets since the last whole frame.
+    packets: Vec<usize>,
     descriptors: VecDeque<OwnedFd>,
 }
 
@@ -43,10 +46,12 @@ pub(crate) fn directory(test: &str) -> PathBuf {
 impl Fake {
     pub(crate) fn new(test: &str) -> Self {
         let dir = directory(test);
-        Fake {
-            listener: UnixListener::bind(dir.join("socket")).unwrap(),
-            dir,
-        }
+        let (packets, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+        let listener = socket(AddressFamily::Unix, packets, flags, None).unwrap();
+        let address = UnixAddr::new(&dir.join("socket")).unwrap();
+        bind(listener.as_raw_fd(), &address).unwrap();
+        listen(&listener, Backlog::MAXCONN).unwrap();
+        Fake { listener, dir }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -65,11 +70,12 @@ impl Fake {
     /// A connection whose hello has been answered so.
     pub(crate) fn greet(&self, reply: HelloReply) -> Connection {
         assert!(readable(&self.listener, PATIENCE), "nobody connects");
-        let (stream, _) = self.listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let fd = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).unwrap();
         let mut connection = Connection {
-            stream,
+            // SAFETY: just accepted, and nobody else's.
+            socket: unsafe { OwnedFd::from_raw_fd(fd) },
             buffer: FrameBuffer::new(),
+            packets: Vec::new(),
             descriptors: VecDeque::new(),
         };
         assert_eq!(connection.next::<Hello>().unwrap().0, Hello::ours());
@@ -98,7 +104,7 @@ impl Drop for Connection {
     /// Ends it at once, though a program that another test is just starting may
     /// hold a copy until it has its own image.
     fn drop(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 }
 
@@ -124,7 +130,7 @@ impl Connection {
 
     /// Whether the program says something within `time`.
     pub(crate) fn speaks_within(&self, time: Duration) -> bool {
-        readable(&self.stream, time)
+        readable(&self.socket, time)
     }
 
     /// The descriptors that came with the requests so far.
@@ -135,6 +141,7 @@ impl Connection {
     fn next<T: for<'a> serde::Deserialize<'a>>(&mut self) -> Option<(T, Vec<u8>)> {
         loop {
             if let Some(frame) = self.buffer.next_frame().unwrap() {
+                assert_cut_by_the_rule(&std::mem::take(&mut self.packets), frame.payload.len());
                 return Some((frame.message().unwrap(), frame.payload.to_vec()));
             }
             if self.fill() == 0 {
@@ -145,16 +152,18 @@ impl Connection {
     }
 
     fn fill(&mut self) -> usize {
-        let mut space = [IoSliceMut::new(self.buffer.space())];
+        assert!(readable(&self.socket, PATIENCE), "the program says nothing");
+        let mut space = [IoSliceMut::new(self.buffer.space_of(PACKET))];
         let mut control = cmsg_space!([i32; 4]);
         let result = recvmsg::<()>(
-            self.stream.as_raw_fd(),
+            self.socket.as_raw_fd(),
             &mut space,
             Some(&mut control),
             MsgFlags::MSG_CMSG_CLOEXEC,
         );
         let count = match result {
             Ok(message) => {
+                assert!(!message.flags.contains(MsgFlags::MSG_TRUNC));
                 for control in message.cmsgs().unwrap() {
                     if let ControlMessageOwned::ScmRights(fds) = control {
                         // SAFETY: just received, and nobody else's.
@@ -165,9 +174,10 @@ impl Connection {
                 message.bytes
             }
             Err(nix::Error::ECONNRESET) => 0,
-            Err(error) => panic!("the program says nothing: {error}"),
+            Err(error) => panic!("nothing can be received: {error}"),
         };
         self.buffer.filled(count);
+        self.packets.push(count);
         count
     }
 
@@ -181,25 +191,42 @@ impl Connection {
 
     pub(crate) fn respond(&mut self, response: &Response<'_>, payload: &[u8], fds: &[i32]) {
         let header = Encoded::new(response, payload.len()).unwrap();
-        let rights = [ControlMessage::ScmRights(fds)];
-        let parts = [IoSlice::new(header.as_ref()), IoSlice::new(payload)];
-        let control = if fds.is_empty() { &[][..] } else { &rights };
-        let sent = sendmsg::<()>(
-            self.stream.as_raw_fd(),
-            &parts,
-            control,
-            MsgFlags::empty(),
-            None,
-        )
-        .unwrap();
-        let whole = [header.as_ref(), payload].concat();
-        self.stream.write_all(&whole[sent..]).unwrap();
+        let header = header.as_ref();
+        if header.len() + payload.len() <= ONE_PACKET {
+            self.send(&[header, payload], fds);
+        } else {
+            self.send(&[header], fds);
+            payload
+                .chunks(PACKET)
+                .for_each(|chunk| self.send(&[chunk], &[]));
+        }
     }
 
     /// Says something else than a response.
     pub(crate) fn say<T: serde::Serialize>(&mut self, message: &T) {
-        let bytes = Encoded::new(message, 0).unwrap();
-        self.stream.write_all(bytes.as_ref()).unwrap();
+        self.send(&[Encoded::new(message, 0).unwrap().as_ref()], &[]);
+    }
+
+    /// Sends one packet, whatever it is.
+    pub(crate) fn send(&mut self, parts: &[&[u8]], fds: &[i32]) {
+        let rights = [ControlMessage::ScmRights(fds)];
+        let control = if fds.is_empty() { &[][..] } else { &rights };
+        let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let (fd, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+        let sent = sendmsg::<()>(fd, &slices, control, flags, None).unwrap();
+        assert_eq!(sent, parts.concat().len());
+    }
+}
+
+/// The rule of [`dipc_wire::local`].
+#[track_caller]
+fn assert_cut_by_the_rule(packets: &[usize], payload: usize) {
+    let whole: usize = packets.iter().sum();
+    if whole <= ONE_PACKET {
+        assert_eq!(packets.len(), 1, "one packet: {packets:?}");
+    } else {
+        assert_eq!(packets[0], whole - payload, "first the header: {packets:?}");
+        assert!(packets.iter().all(|len| *len <= PACKET), "{packets:?}");
     }
 }
 

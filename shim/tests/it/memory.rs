@@ -4,9 +4,9 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use dipc_wire::Errno;
 use dipc_wire::call::{Reply, flags};
-use dipc_wire::local::{Inherited, Request, Response};
+use dipc_wire::local::{HelloReply, Inherited, Request, Response, VERSION};
+use dipc_wire::{Errno, NodeId};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::calls::id;
@@ -232,24 +232,77 @@ fn a_child_of_a_raw_clone_reports_at_its_first_call() {
     probe.prints(&lines);
 }
 
-#[test]
-fn a_child_that_the_daemon_does_not_serve_gets_sigsegv_and_no_zeros() {
+/// The child of `how` touches what it inherited, and must not read zeros that
+/// nobody wrote. Returns what it was told.
+fn gets_sigsegv(
+    test: &str,
+    how: &str,
+    adopt: bool,
+    refuse: impl FnOnce(&Fake, u64),
+) -> Option<String> {
     if !possible() {
-        return;
+        return None;
     }
-    let (fake, probe, mut parent, addr) = attached("refused", "fork", true);
-    let mut child = fake.accept();
-    reported(&mut child, addr);
-    child.reply(Reply::Failed(Errno::ENOMEM));
-    assert!(child.is_over());
+    let (fake, probe, mut parent, addr) = attached(test, how, adopt);
+    refuse(&fake, addr);
     assert_eq!(parent.request().0, Request::Detach { addr });
     parent.reply(Reply::Done);
     let output = probe.finish();
+    let after: Vec<_> = output.stdout.lines().rev().take(3).collect();
     assert_eq!(
-        output.stdout,
-        "child signal 11\nparent reads 4\nparent shmdt 0\n"
+        after,
+        ["parent shmdt 0", "parent reads 4", "child signal 11"]
     );
-    assert!(output.stderr.contains("forked child"), "{}", output.stderr);
+    assert!(!output.stdout.contains("child reads"), "{}", output.stdout);
+    Some(output.stderr)
+}
+
+#[track_caller]
+fn told_of_the_child(stderr: Option<String>) {
+    assert!(stderr.is_none_or(|told| told.contains("forked child")));
+}
+
+#[test]
+fn a_child_that_the_daemon_does_not_serve_gets_sigsegv_and_no_zeros() {
+    for adopt in [true, false] {
+        let test = format!("refused-{adopt}");
+        told_of_the_child(gets_sigsegv(&test, "fork", adopt, |fake, addr| {
+            let mut child = fake.accept();
+            reported(&mut child, addr);
+            child.reply(Reply::Failed(Errno::ENOMEM));
+            assert!(child.is_over());
+        }));
+    }
+}
+
+#[test]
+fn a_child_whose_report_dies_with_the_daemon_gets_sigsegv_and_no_zeros() {
+    for adopt in [true, false] {
+        let test = format!("died-{adopt}");
+        told_of_the_child(gets_sigsegv(&test, "fork", adopt, |fake, addr| {
+            reported(&mut fake.accept(), addr);
+        }));
+    }
+}
+
+#[test]
+fn a_child_of_a_raw_clone_whose_report_dies_with_the_daemon_gets_sigsegv_and_no_zeros() {
+    told_of_the_child(gets_sigsegv("died-clone", "clone", false, |fake, addr| {
+        reported(&mut fake.accept(), addr);
+    }));
+}
+
+#[test]
+fn a_child_that_the_daemon_does_not_even_greet_gets_sigsegv_and_no_zeros() {
+    let stderr = gets_sigsegv("not-greeted", "fork", false, |fake, _| {
+        fake.greet(HelloReply {
+            version: VERSION,
+            accepted: false,
+            node: NodeId::SOLO,
+        });
+    });
+    // One line a process, and the version comes first.
+    assert!(stderr.is_none_or(|told| told.contains("start dipcd again")));
 }
 
 #[test]
