@@ -83,8 +83,10 @@ fn state(stat: &Path) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// Whether there is such a process, running or not yet waited for.
+/// Whether there is such a process that has not ended; one that nobody has
+/// waited for yet has.
 #[must_use]
 pub fn exists(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let state = state(Path::new(&format!("/proc/{pid}/stat")));
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
