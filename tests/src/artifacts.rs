@@ -29,8 +29,9 @@ pub fn workspace() -> &'static Path {
 /// If the workspace cannot be built.
 #[must_use]
 pub fn built(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let path = FOLDER.get_or_init(build).join(name);
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let folder = FOLDER.get_or_init(build).as_ref();
+    let path = folder.expect("the workspace can be built").join(name);
     assert!(path.exists(), "no {} was built", path.display());
     path
 }
@@ -42,7 +43,8 @@ fn profile_folder() -> PathBuf {
     deps.parent().expect("deps lies in the profile's").into()
 }
 
-fn build() -> PathBuf {
+/// The folder of what was built; `None` if that failed, which cargo has explained.
+fn build() -> Option<PathBuf> {
     let folder = profile_folder();
     let _lock = lock(&folder);
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -57,8 +59,7 @@ fn build() -> PathBuf {
         Some(profile) => drop(command.args(["--profile", profile])),
     }
     let status = command.status().expect("cargo can be run");
-    assert!(status.success(), "the workspace cannot be built: {status}");
-    folder
+    status.success().then_some(folder)
 }
 
 /// The `ipc` program of `programs/ipc/`, see [`crate::program`].
