@@ -96,8 +96,8 @@ fn ipc_private_always_makes_a_new_object() {
 fn a_removed_key_can_be_created_again_by_any_node_with_a_new_id() {
     let cluster = Cluster::start(3);
     let mut programs: Vec<Program> = (1..=3).map(|node| cluster.program(node)).collect();
-    let mut seen = HashSet::new();
     for kind in KINDS {
+        let mut seen = HashSet::new();
         for round in 0..60 {
             let (maker, user, remover) = (round % 3, (round + 1) % 3, (round + 2) % 3);
             let id = programs[maker].must(get(kind, 0x4e4, CREATE_NEW));
