@@ -26,12 +26,23 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts one; `command` is the environment it runs in, ready but for the
-    /// program itself.
-    pub(crate) fn start(environment: impl FnOnce(&mut Command)) -> Self {
+    /// Starts one; `enter` makes the environment it runs in.
+    #[must_use]
+    pub fn start(enter: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(artifacts::ipc());
+        enter(&mut command);
+        Self::drive(command)
+    }
+
+    /// Starts one by a command that runs the program named by its last argument.
+    #[must_use]
+    pub fn run(mut command: Command) -> Self {
+        command.arg(artifacts::ipc());
+        Self::drive(command)
+    }
+
+    fn drive(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        environment(&mut command);
         let mut process = Process::start("ipc", &mut command);
         let output = process.child().stdout.take().expect("it is piped");
         let (sender, lines) = channel();
@@ -50,12 +61,6 @@ impl Program {
         };
         assert_eq!(program.answer().number(), i64::from(program.pid()));
         program
-    }
-
-    /// One that no daemon serves and no library is preloaded into.
-    #[must_use]
-    pub fn bare(environment: impl FnOnce(&mut Command)) -> Self {
-        Self::start(environment)
     }
 
     /// Its process id.

@@ -8,6 +8,16 @@ use dipc_tests::{CREATE, Cluster, Program, skip, wait};
 
 const PAGE: i64 = 4096;
 const RDONLY: u32 = 0o10000;
+/// How far one process counts: much longer than a node may keep a page, so that
+/// counting processes do take pages from each other.
+const COUNT: i64 = 2_000_000;
+
+/// That the page did go to other nodes while the test ran.
+fn assert_pages_moved(cluster: &Cluster) {
+    let status = cluster.node(1).status().expect("node 1 answers");
+    let moved: u64 = status.iter().map(|node| node.counters.granules_in).sum();
+    assert!(moved > 2, "only {moved} pages came to other nodes");
+}
 
 /// A segment with its home on the first program's node, attached by all at slot 0.
 fn shared(programs: &mut [&mut Program], size: i64) -> i64 {
@@ -27,7 +37,7 @@ fn until_attached(program: &mut Program, id: i64, count: i64) {
 /// How often each of the counting programs adds.
 fn additions() -> i64 {
     let given = std::env::var("DIPC_TEST_ADDITIONS").ok();
-    given.map_or(20_000, |text| {
+    given.map_or(100_000, |text| {
         text.parse().expect("DIPC_TEST_ADDITIONS is a number")
     })
 }
@@ -83,6 +93,7 @@ fn locked_additions_of_four_processes_on_each_of_three_nodes_are_all_counted() {
     for program in &mut programs {
         assert_eq!(program.must("peek 0 64"), 12 * each);
     }
+    assert_pages_moved(&cluster);
 }
 
 #[test]
@@ -92,7 +103,7 @@ fn plain_additions_under_a_semaphore_with_undo_are_all_counted() {
     shared(&mut programs.iter_mut().collect::<Vec<_>>(), PAGE);
     let lock = programs[0].must(format!("semget 0 1 {CREATE}"));
     programs[0].must(format!("setval {lock} 0 1"));
-    let each = additions() / 200;
+    let each = additions() / 1000;
     for program in &mut programs {
         program.begin(format!("increment 0 8 {each} {lock}"));
     }
@@ -109,7 +120,7 @@ fn words_of_one_page_that_different_nodes_write_do_not_disturb_each_other() {
     let mut programs: Vec<Program> = [1, 2, 3, 1, 2, 3].map(|node| cluster.program(node)).into();
     shared(&mut programs.iter_mut().collect::<Vec<_>>(), PAGE);
     for (program, place) in programs.iter_mut().zip(0..) {
-        program.begin(format!("count_to 0 {} 20000", place * 8));
+        program.begin(format!("count_to 0 {} {COUNT}", place * 8));
     }
     for program in &programs {
         assert_eq!(program.answer(), "= 0");
@@ -117,9 +128,10 @@ fn words_of_one_page_that_different_nodes_write_do_not_disturb_each_other() {
     for place in 0..6 {
         assert_eq!(
             programs[place].must(format!("peek 0 {}", (5 - place) * 8)),
-            20_000
+            COUNT
         );
     }
+    assert_pages_moved(&cluster);
 }
 
 #[test]
@@ -127,9 +139,9 @@ fn a_reader_never_sees_a_counter_fall() {
     let cluster = Cluster::start(3);
     let [mut one, mut two, mut three] = [1, 2, 3].map(|n| cluster.program(n));
     shared(&mut [&mut one, &mut two, &mut three], PAGE);
-    two.begin("rising 0 0 20000");
-    three.begin("rising 0 0 20000");
-    assert_eq!(one.ask("count_to 0 0 20000"), "= 0");
+    two.begin(format!("rising 0 0 {COUNT}"));
+    three.begin(format!("rising 0 0 {COUNT}"));
+    assert_eq!(one.ask(format!("count_to 0 0 {COUNT}")), "= 0");
     assert_eq!(two.answer(), "= 0");
     assert_eq!(three.answer(), "= 0");
 }
@@ -143,18 +155,19 @@ fn children_forked_twice_and_another_node_write_one_page_and_nothing_is_lost() {
     one.must("fork");
     until_attached(&mut two, id, 4);
     for child in 0..2 {
-        one.must(format!("send {child} count_to 0 {} 20000", 8 * child));
+        one.must(format!("send {child} count_to 0 {} {COUNT}", 8 * child));
     }
-    two.begin("count_to 0 16 20000");
-    assert_eq!(one.ask("count_to 0 24 20000"), "= 0");
+    two.begin(format!("count_to 0 16 {COUNT}"));
+    assert_eq!(one.ask(format!("count_to 0 24 {COUNT}")), "= 0");
     assert_eq!(one.ask("receive 0"), "= 0");
     assert_eq!(one.ask("receive 1"), "= 0");
     assert_eq!(two.answer(), "= 0");
     for place in 0..4 {
         for reader in [&mut one, &mut two] {
-            assert_eq!(reader.must(format!("peek 0 {}", 8 * place)), 20_000);
+            assert_eq!(reader.must(format!("peek 0 {}", 8 * place)), COUNT);
         }
     }
+    assert_pages_moved(&cluster);
 }
 
 #[test]
