@@ -24,7 +24,7 @@ use dipc_wire::local::{Hello, HelloReply, MAGIC, Request, Response, VERSION};
 use dipc_wire::peer::Message;
 use dipc_wire::{Errno, NodeId, ObjectId};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, sockopt};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 
 use super::Node;
@@ -385,14 +385,32 @@ impl Client {
             _ => {}
         }
         if state.gone {
-            let asked = std::mem::take(&mut state.asked);
-            let bytes = std::mem::take(&mut state.bytes);
-            drop(state);
-            return self.node.take_back(self, asked, &bytes);
+            return self.take_back_last(state);
         }
+        // Not under the lock: the program wakes at once, and its next request
+        // would find it held.
+        drop(state);
         let sent = Encoded::new(&Response::Reply(without_names(reply)), payload.len())
             .map(|header| self.outbox.send([header.as_ref(), payload]));
-        state.undelivered = !matches!(sent, Ok(Ok(())));
+        if !matches!(sent, Ok(Ok(()))) {
+            self.undelivered();
+        }
+    }
+
+    /// The socket did not take the last answer.
+    fn undelivered(&self) {
+        let mut state = self.state.lock();
+        state.undelivered = true;
+        if state.gone {
+            self.take_back_last(state);
+        }
+    }
+
+    fn take_back_last(&self, mut state: MutexGuard<'_, State>) {
+        let asked = std::mem::take(&mut state.asked);
+        let bytes = std::mem::take(&mut state.bytes);
+        drop(state);
+        self.node.take_back(self, asked, &bytes);
     }
 
     /// The process has ended, and its connection with it, whoever else holds
@@ -413,10 +431,7 @@ impl Client {
             return self.node.withdraw(self);
         }
         if unread || state.undelivered {
-            let asked = std::mem::take(&mut state.asked);
-            let bytes = std::mem::take(&mut state.bytes);
-            drop(state);
-            self.node.take_back(self, asked, &bytes);
+            self.take_back_last(state);
         }
     }
 

@@ -42,9 +42,6 @@ impl Node {
                             Ok(0) => break "it closed the connection".into(),
                             Ok(count) => buffer.filled(count),
                             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                                break format!("nothing was heard of it for {:?}", node.timeout);
-                            }
                             Err(error) => break error.to_string(),
                         },
                     }
@@ -61,7 +58,7 @@ impl Node {
         message: Message<'_>,
         payload: &[u8],
     ) -> Result<(), String> {
-        self.counters.received();
+        link.received();
         let from = |pid: u32| Pid {
             node: link.node,
             pid,

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
@@ -43,6 +43,10 @@ pub(crate) struct Link {
     /// `None` once the link is lost: who asks then is told at once.
     pending: Mutex<Option<HashMap<u64, Pending>>>,
     counters: Arc<Counters>,
+    /// Whether anything was heard since the last look.
+    heard: AtomicBool,
+    /// For how many looks in a row nothing was.
+    silent: AtomicU32,
 }
 
 /// Why two nodes do not talk.
@@ -138,6 +142,8 @@ impl Link {
             tags: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             counters,
+            heard: AtomicBool::new(true),
+            silent: AtomicU32::new(0),
         }))
     }
 
@@ -204,6 +210,24 @@ impl Link {
     /// Who waits for this answer.
     pub(crate) fn take(&self, tag: u64) -> Option<Pending> {
         self.pending.lock().as_mut()?.remove(&tag)
+    }
+
+    /// Something has come from the peer.
+    pub(crate) fn received(&self) {
+        self.counters.received();
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks whether anything has come since the last look; ends the connection
+    /// when nothing had for `looks` looks in a row. (A time-out of the socket
+    /// would cost every read a timer.)
+    pub(crate) fn look(&self, looks: u32) {
+        if self.heard.swap(false, Ordering::Relaxed) {
+            self.silent.store(0, Ordering::Relaxed);
+        } else if self.silent.fetch_add(1, Ordering::Relaxed) + 1 >= looks {
+            tracing::warn!(node = %self.node, "nothing was heard of a peer for the time-out");
+            self.outbox.close();
+        }
     }
 
     /// Whether this life of the peer is over.

@@ -24,6 +24,9 @@ use super::peers::Member;
 /// How long to wait before a referee that does not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// How often in a time-out a node says that it lives.
+pub(super) const PINGS: u32 = 4;
+
 /// What a node waits for before it serves programs.
 pub(super) type Ready = crossbeam::channel::Sender<Result<(), String>>;
 
@@ -137,6 +140,8 @@ impl Node {
         self.peers
             .connect(&link, last)?
             .ok_or(HandshakeError::NotAMember)?;
+        // From here on, silence is found by those who ping.
+        stream.set_read_timeout(None)?;
         self.hear(link, stream, buffer)?;
         Ok(())
     }
@@ -221,6 +226,7 @@ impl Node {
         self.names.ping();
         for link in self.peers.links() {
             let _ = link.send(&Message::Ping, &[]);
+            link.look(PINGS);
         }
     }
 }

@@ -18,6 +18,7 @@ use thiserror::Error;
 use super::attach::FaultService;
 use super::counters::Counters;
 use super::home::Home;
+use super::membership::PINGS;
 use super::names::{JoinError, Joined, Names, Referee, join};
 use super::peers::Peers;
 use super::process::Processes;
@@ -174,7 +175,8 @@ impl Node {
             Task::Expire { segment, granule } => self.expire(segment, granule),
             Task::Ping => {
                 self.ping();
-                self.timer.at(Instant::now() + self.timeout / 4, Task::Ping);
+                self.timer
+                    .at(Instant::now() + self.timeout / PINGS, Task::Ping);
             }
         }
     }
