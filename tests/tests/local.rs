@@ -147,13 +147,12 @@ fn perl_greets_python_on_another_node_and_python_perl() {
     {
         return;
     }
-    let cluster = Cluster::start(2);
     for (greeter, answerer) in [
         (("perl", "hello.pl"), ("python3", "hello.py")),
         (("python3", "hello.py"), ("perl", "hello.pl")),
     ] {
         converse(
-            &cluster,
+            &Cluster::start(2),
             (1, &mut script(greeter.0, greeter.1, "greet")),
             (2, &mut script(answerer.0, answerer.1, "answer")),
         );
