@@ -3,14 +3,11 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use dipc_wire::local::{SYSTEM_SOCKET, USER_SOCKET};
+
 use crate::client::Client;
 use crate::cluster::{Cluster, default_dir};
 use crate::failure::Result;
-
-/// Where a machine's dipcd listens, as libdipc.so looks for it.
-const SYSTEM_SOCKET: &str = "/run/dipc/dipcd.sock";
-/// Where a user's own dipcd listens, below `$XDG_RUNTIME_DIR`.
-const USER_SOCKET: &str = "dipc/dipcd.sock";
 
 /// A node of a local cluster, or else whoever `DIPC_SOCKET` names, or else node
 /// 1 of the local cluster if one is up, or else this machine's own dipcd.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use dipc_wire::local::SYSTEM_SOCKET;
 
 /// The daemon of a dipc node.
 ///
@@ -20,7 +21,7 @@ pub struct Config {
     pub name: Option<String>,
 
     /// Where programs of this node connect
-    #[arg(long, default_value = "/run/dipc/dipcd.sock", env = "DIPC_SOCKET")]
+    #[arg(long, default_value = SYSTEM_SOCKET, env = "DIPC_SOCKET")]
     pub socket: PathBuf,
 
     /// Address at which the other nodes reach this one; port 0 takes a free one

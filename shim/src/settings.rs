@@ -15,13 +15,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::OnceLock;
 
+use dipc_wire::local::{SYSTEM_SOCKET, USER_SOCKET};
+
 use crate::choose::Keys;
 use crate::notice;
-
-/// Where dipcd listens unless `DIPC_SOCKET` says otherwise.
-const SYSTEM_SOCKET: &str = "/run/dipc/dipcd.sock";
-/// And where a user's own dipcd listens, below `$XDG_RUNTIME_DIR`.
-const USER_SOCKET: &str = "dipc/dipcd.sock";
 
 /// What the environment says.
 #[derive(Debug, Default)]

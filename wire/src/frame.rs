@@ -152,14 +152,20 @@ impl FrameBuffer {
 
     /// Room to read into; never empty.
     pub fn space(&mut self) -> &mut [u8] {
+        self.space_of(PREFIX + MAX_HEADER)
+    }
+
+    /// Room for at least `least` bytes: for a socket that cuts off what of a
+    /// packet has no place.
+    pub fn space_of(&mut self, least: usize) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-        } else if self.start > 0 && self.bytes.len() - self.end < PREFIX + MAX_HEADER {
+        } else if self.start > 0 && self.bytes.len() - self.end < least {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        if self.bytes.len() - self.end < PREFIX + MAX_HEADER {
-            self.bytes.resize(self.end + GROWTH, 0);
+        if self.bytes.len() - self.end < least {
+            self.bytes.resize(self.end + least.max(GROWTH), 0);
         }
         &mut self.bytes[self.end..]
     }

@@ -1,9 +1,20 @@
-//! Program ↔ `dipcd`, over a Unix stream socket.
+//! Program ↔ `dipcd`, over a Unix socket of type `SOCK_SEQPACKET`.
 //!
 //! Every thread that calls has a connection of its own, and asks one thing at a
 //! time: a [`Request`] is answered by exactly one [`Response`]. The exception is
 //! [`Request::Withdraw`], which has no answer of its own: it asks for the answer
 //! that is already due, at once.
+//!
+//! Why packets: on a stream socket the kernel wakes a thread that waits for its
+//! answer also when its *request* is read, for nothing; that cost a third of a
+//! `semop`. How frames are cut into packets:
+//!
+//! - a frame of at most [`ONE_PACKET`] bytes is one packet;
+//! - of a longer one, prefix and header are the first packet, and the payload
+//!   follows in packets of at most [`PACKET`] bytes.
+//!
+//! So whoever awaits an answer without payload needs room for its header only,
+//! and bulk bytes can be received where they belong.
 //!
 //! Both sides are of one version, which the first exchange ([`Hello`],
 //! [`HelloReply`]) checks. Those two never change.
@@ -15,8 +26,19 @@ use crate::{NodeId, ObjectId};
 
 /// The version of everything in this module but the hello.
 pub const VERSION: u16 = 1;
+/// The longest frame that is sent as one packet: a message of the kernel's
+/// default `msgmax`, with its header.
+pub const ONE_PACKET: usize = 9 << 10;
+/// The longest packet.
+pub const PACKET: usize = 64 << 10;
 /// Tells a dipc connection from a stranger's: "dipc" in ASCII.
 pub const MAGIC: u32 = 0x6469_7063;
+
+/// Where a machine's `dipcd` listens, and where programs look for it first,
+/// unless `DIPC_SOCKET` names another path.
+pub const SYSTEM_SOCKET: &str = "/run/dipc/dipcd.sock";
+/// Where programs look next: a user's own `dipcd`, below `$XDG_RUNTIME_DIR`.
+pub const USER_SOCKET: &str = "dipc/dipcd.sock";
 
 /// The first message of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -59,8 +59,8 @@ pub struct Caller<'a> {
 pub enum Message<'a> {
     /// A call on an object of the receiver. Payload: the call's.
     Call {
-        /// Names the call in its reply, in [`Message::Withdraw`] and
-        /// [`Message::Undelivered`]; the sender's choice.
+        /// Names the call in its reply, and in [`Message::Withdraw`]; the
+        /// sender's choice.
         tag: u64,
         /// For whom.
         #[serde(borrow)]

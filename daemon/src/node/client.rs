@@ -23,7 +23,7 @@ use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
 use dipc_wire::local::{Hello, HelloReply, MAGIC, Request, Response, VERSION};
 use dipc_wire::peer::Message;
 use dipc_wire::{Errno, NodeId, ObjectId};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, sockopt};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recv, recvmsg, sockopt};
 use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 
@@ -144,6 +144,7 @@ impl Node {
         let mut reader = Reader {
             buffer: FrameBuffer::new(),
             descriptors: Vec::new(),
+            expects_descriptors: true,
         };
         let client = match self.greet(stream, &mut reader) {
             Ok(Some(client)) => client,
@@ -297,6 +298,8 @@ impl Node {
             Request::List => client.rows(&self.list_cluster())?,
             Request::Status => client.rows(&self.status_of_cluster())?,
         }
+        // Beside `Forked`, which comes first, only `Map` brings any.
+        reader.expects_descriptors = attaching.is_some();
         Ok(true)
     }
 
@@ -463,13 +466,31 @@ impl Client {
 struct Reader {
     buffer: FrameBuffer,
     descriptors: Vec<OwnedFd>,
+    /// Whether the next request may bring descriptors: to look for them costs
+    /// every read, and only few requests have any. Others lose theirs.
+    expects_descriptors: bool,
 }
 
 impl Reader {
     /// Waits for more; false at the connection's end.
     fn read(&mut self, stream: &UnixStream) -> Result<bool, ClientError> {
+        let count = if self.expects_descriptors {
+            self.receive_with_descriptors(stream)?
+        } else {
+            loop {
+                match recv(stream.as_raw_fd(), self.buffer.space(), MsgFlags::empty()) {
+                    Err(nix::Error::EINTR) => {}
+                    other => break other?,
+                }
+            }
+        };
+        self.buffer.filled(count);
+        Ok(count > 0)
+    }
+
+    fn receive_with_descriptors(&mut self, stream: &UnixStream) -> Result<usize, ClientError> {
         let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS]);
-        let count = loop {
+        loop {
             let mut slices = [IoSliceMut::new(self.buffer.space())];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             let result = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut control), flags);
@@ -485,10 +506,8 @@ impl Reader {
                     self.descriptors.extend(owned);
                 }
             }
-            break message.bytes;
-        };
-        self.buffer.filled(count);
-        Ok(count > 0)
+            return Ok(message.bytes);
+        }
     }
 }
 
