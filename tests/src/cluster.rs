@@ -7,10 +7,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 
-use dipc_wire::admin::NodeStatus;
 use nix::sys::signal::Signal;
 
-use crate::observe::{all_threads_sleep, status};
+use crate::observe::{NodeStatus, all_threads_sleep, status};
 use crate::process::{Process, into_file};
 use crate::scratch::Scratch;
 use crate::wait::{DEADLINE, until};
@@ -228,7 +227,7 @@ impl Cluster {
         let node = self.node(number);
         until(&format!("{} has {peers} peers", node.name), || {
             node.own_status()
-                .is_some_and(|status| status.peers.len() == peers)
+                .is_some_and(|status| status.peers == peers)
         });
     }
 
@@ -295,7 +294,7 @@ impl Node {
     /// What the node says about its cluster; `None` if it does not answer.
     #[must_use]
     pub fn status(&self) -> Option<Vec<NodeStatus>> {
-        status(&self.socket).ok()
+        status(&self.socket)
     }
 
     /// What it says about itself.
@@ -314,13 +313,13 @@ impl Node {
     ///
     /// # Panics
     /// If they do not.
-    pub fn until_waiting(&self, pid: u32, calls: u32) {
+    pub fn until_waiting(&self, pid: u32, calls: u64) {
         until(&format!("{calls} calls of process {pid} wait"), || {
             let waiting = self.own_status().and_then(|status| {
-                let processes = status.processes;
-                processes.iter().find(|p| p.pid == pid).map(|p| p.waiting)
+                let mut programs = status.programs.into_iter();
+                programs.find(|program| program.0 == pid)
             });
-            waiting == Some(calls) && all_threads_sleep(self.pid())
+            waiting == Some((pid, calls)) && all_threads_sleep(self.pid())
         });
         assert!(self.status().is_some(), "{} answers", self.name);
     }

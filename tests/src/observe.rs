@@ -1,57 +1,76 @@
-//! What can be seen of a node from outside.
+//! What can be seen of nodes and processes from outside.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 
-use dipc_wire::admin::NodeStatus;
-use dipc_wire::frame::{Encoded, FrameBuffer};
-use dipc_wire::local::{Hello, HelloReply, Request, Response};
+use serde_json::Value;
 
-use crate::wait::DEADLINE;
+use crate::artifacts;
 
-/// What `dipc status` asks, of the daemon at this socket: its whole cluster.
-///
-/// # Errors
-/// If no dipcd of this version answers there.
-pub fn status(socket: &Path) -> io::Result<Vec<NodeStatus>> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    let mut buffer = FrameBuffer::new();
-    let hello: HelloReply = exchange(&mut stream, &mut buffer, &Hello::ours(), |header, _| {
-        header.message().map_err(io::Error::other)
-    })?;
-    if !hello.accepted {
-        return Err(io::Error::other("refused"));
-    }
-    exchange(
-        &mut stream,
-        &mut buffer,
-        &Request::Status,
-        |frame, payload| match frame.message() {
-            Ok(Response::Rows) => postcard::from_bytes(payload).map_err(io::Error::other),
-            other => Err(io::Error::other(format!("{other:?}"))),
-        },
-    )
+/// A node, as it describes itself in `dipc status --json`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub node: u64,
+    /// Its life.
+    pub incarnation: u64,
+    /// Its daemon's process id.
+    pub pid: u32,
+    /// Its keeper's.
+    pub keeper: u32,
+    /// To how many peers it is connected.
+    pub peers: usize,
+    /// Page faults that asked to write.
+    pub write_faults: u64,
+    /// Pages that came from other nodes.
+    pub granules_in: u64,
+    /// Its programs: process id, and how many calls of it wait.
+    pub programs: Vec<(u32, u64)>,
 }
 
-fn exchange<T>(
-    stream: &mut UnixStream,
-    buffer: &mut FrameBuffer,
-    question: &impl serde::Serialize,
-    read: impl FnOnce(&dipc_wire::frame::Frame<'_>, &[u8]) -> io::Result<T>,
-) -> io::Result<T> {
-    let question = Encoded::new(question, 0).map_err(io::Error::other)?;
-    stream.write_all(question.as_ref())?;
-    loop {
-        if let Some(frame) = buffer.next_frame().map_err(io::Error::other)? {
-            return read(&frame, frame.payload);
-        }
-        match stream.read(buffer.space())? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => buffer.filled(count),
-        }
+/// The nodes that the daemon at this socket knows to live; `None` if it does
+/// not answer.
+#[must_use]
+pub fn status(socket: &Path) -> Option<Vec<NodeStatus>> {
+    let output = Command::new(artifacts::built("dipc"))
+        .args(["status", "--json"])
+        .env("DIPC_SOCKET", socket)
+        .output()
+        .expect("dipc can be run");
+    if !output.status.success() {
+        return None;
+    }
+    let all: Value = serde_json::from_slice(&output.stdout).expect("dipc status --json is JSON");
+    let nodes = all["nodes"].as_array().expect("it lists nodes");
+    Some(nodes.iter().map(|node| read(node, &all)).collect())
+}
+
+fn read(node: &Value, all: &Value) -> NodeStatus {
+    let number = |value: &Value| {
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("a number in {node}"))
+    };
+    let pid = |value: &Value| number(value) as u32;
+    let processes = all["processes"].as_array().expect("it lists processes");
+    let programs = processes
+        .iter()
+        .filter(|row| row["node"] == node["name"] && row["role"] == "program");
+    NodeStatus {
+        name: node["name"].as_str().expect("a node has a name").into(),
+        node: number(&node["node"]),
+        incarnation: number(&node["incarnation"]),
+        pid: pid(&node["pid"]),
+        keeper: pid(&node["keeper"]),
+        peers: node["peers"].as_array().map_or(0, Vec::len),
+        write_faults: number(&node["counters"]["write_faults"]),
+        granules_in: number(&node["counters"]["granules_in"]),
+        programs: programs
+            .map(|row| (pid(&row["pid"]), number(&row["waiting"])))
+            .collect(),
     }
 }
 

@@ -9,6 +9,7 @@ use dipc_tests::process::Process;
 use dipc_tests::scratch::Scratch;
 use dipc_tests::{CREATE, Program, artifacts, wait};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 /// A cluster of `dipc up`, which lives in the background on purpose. A guard,
 /// which waits for the end of its input, ends it even if this test is killed.
@@ -59,12 +60,11 @@ impl Up {
 
     /// The process ids that `dipc status --json` names.
     fn pids(&self) -> Vec<u32> {
-        let status = text(&self.dipc(&["status", "--json"]));
-        let numbers = status.lines().filter_map(|line| {
-            let (_, number) = line.split_once(r#""pid":"#)?;
-            number.trim().trim_end_matches(',').parse().ok()
-        });
-        numbers.collect()
+        let output = self.dipc(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+        let rows = status["processes"].as_array().expect("it lists processes");
+        let pid = |row: &Value| row["pid"].as_u64().expect("each has a pid") as u32;
+        rows.iter().map(pid).collect()
     }
 }
 

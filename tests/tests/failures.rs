@@ -191,7 +191,7 @@ fn writers_all_over_a_segment_end_with_sigbus_when_its_home_is_killed() {
     }
     wait::until("node 3 has faulted", || {
         let status = cluster.node(3).own_status().expect("node 3 answers");
-        status.counters.write_faults > 3
+        status.write_faults > 3
     });
     cluster.kill_node(2);
     for program in &programs {

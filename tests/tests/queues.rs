@@ -157,7 +157,7 @@ fn a_receiver_that_is_killed_takes_no_message_with_it() {
     receiver.kill();
     wait::until("node 2 forgets the killed receiver", || {
         let status = cluster.node(2).own_status().expect("node 2 answers");
-        status.processes.iter().all(|process| process.pid != pid)
+        status.programs.iter().all(|program| program.0 != pid)
     });
     one.must(format!("msgsnd {id} 1 0 kept"));
     assert_eq!(one.ask(format!("msgrcv {id} 99 0 {NOWAIT}")), "= 4 1 kept");
