@@ -354,7 +354,7 @@ fn start(name: &str, command: &mut Command) -> Result<(Process, String), ExitSta
     }
 }
 
-/// Makes an empty file that others may read.
+/// Makes a file of these bytes.
 ///
 /// # Panics
 /// If it cannot be made.

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -83,7 +84,16 @@ impl Program {
     /// If none comes in time, or the process ends.
     #[track_caller]
     pub fn answer(&self) -> Answer {
-        match self.lines.recv_timeout(DEADLINE) {
+        self.answer_within(DEADLINE)
+    }
+
+    /// The answer to what takes longer than a step of a test.
+    ///
+    /// # Panics
+    /// If none comes in time, or the process ends.
+    #[track_caller]
+    pub fn answer_within(&self, deadline: Duration) -> Answer {
+        match self.lines.recv_timeout(deadline) {
             Ok(line) => Answer(line),
             Err(error) => panic!(
                 "process {}: no answer to {:?}: {error}",
