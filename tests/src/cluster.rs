@@ -9,7 +9,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::observe::{NodeStatus, all_threads_sleep, status};
+use crate::observe::{NodeStatus, all_threads_are_stopped, all_threads_sleep, status};
 use crate::process::{Process, into_file};
 use crate::scratch::Scratch;
 use crate::wait::{DEADLINE, until};
@@ -266,6 +266,14 @@ impl Node {
     /// Sends the daemon a signal.
     pub fn signal(&self, signal: Signal) {
         self.daemon.signal(signal);
+    }
+
+    /// Stops the daemon by SIGSTOP, and waits until it does nothing any more.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        until(&format!("the dipcd of {} is stopped", self.name), || {
+            all_threads_are_stopped(self.pid())
+        });
     }
 
     /// Puts what programs of this node need into a command's environment.

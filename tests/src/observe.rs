@@ -78,12 +78,23 @@ fn read(node: &Value, all: &Value) -> NodeStatus {
 /// comes from outside.
 #[must_use]
 pub fn all_threads_sleep(pid: u32) -> bool {
+    all_threads_are(pid, 'S')
+}
+
+/// Whether every thread of a process is stopped, as it is some time after
+/// SIGSTOP.
+#[must_use]
+pub fn all_threads_are_stopped(pid: u32) -> bool {
+    all_threads_are(pid, 'T')
+}
+
+fn all_threads_are(pid: u32, wanted: char) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
     };
-    tasks
-        .flatten()
-        .all(|task| matches!(state(&task.path().join("stat")), Some('S') | None))
+    // One that ends while we look has no state.
+    let mut states = tasks.flatten().map(|task| state(&task.path().join("stat")));
+    states.all(|state| state.is_none_or(|state| state == wanted))
 }
 
 /// Whether a process's first thread sleeps outside every system call: it waits

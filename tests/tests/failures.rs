@@ -206,7 +206,7 @@ fn who_waits_for_a_page_of_a_node_that_is_killed_gets_sigbus() {
     let ours = segment(&mut one, 1);
     attach(&mut [&mut one, &mut two], ours);
     two.must("poke 0 0 5");
-    cluster.node(2).signal(Signal::SIGSTOP);
+    cluster.node(2).stop();
     one.begin("peek 0 0");
     wait::until("program 1 waits for a page", || waits_for_page(one.pid()));
     cluster.kill_node(2);
@@ -220,7 +220,7 @@ fn a_program_that_waits_for_a_page_when_its_own_daemon_is_killed_gets_sigbus() {
     let ours = segment(&mut one, 2);
     attach(&mut [&mut one, &mut two], ours);
     one.must("poke 0 0 5");
-    cluster.node(2).signal(Signal::SIGSTOP);
+    cluster.node(2).stop();
     two.begin("peek 0 0");
     wait::until("program 2 waits for a page", || waits_for_page(two.pid()));
     cluster.kill_node(2);
@@ -258,7 +258,7 @@ fn a_silent_node_is_dead_after_the_time_out_and_ends_when_it_wakes() {
     two.must("poke 0 0 5");
     one.begin(format!("semop {set} 0:-1"));
     cluster.node(1).until_blocked(&one);
-    cluster.node(2).signal(Signal::SIGSTOP);
+    cluster.node(2).stop();
     assert_eq!(one.answer(), "! EIDRM");
     assert_eq!(one.ask("peek 0 0"), "! SIGBUS");
     until_alone(&cluster);
