@@ -1,0 +1,216 @@
+/* Commands on processes, threads, signals, and many keys at once. */
+#include "ipc.h"
+
+#include <grp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/msg.h>
+#include <sys/prctl.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHILDREN 16
+
+/* A forked child is driven through its parent: "child 0 COMMAND" runs COMMAND
+ * in child 0. */
+static struct child {
+    pid_t pid;
+    FILE *in, *out;
+} children[CHILDREN];
+
+static void serve(int fd)
+{
+    static char line[ANSWER], answer[ANSWER];
+    FILE *in = fdopen(fd, "r"), *out = fdopen(dup(fd), "w");
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    memset(children, 0, sizeof children);
+    while (in && out && fgets(line, sizeof line, in)) {
+        perform(line, answer);
+        fprintf(out, "%s\n", answer);
+        fflush(out);
+    }
+    _exit(0);
+}
+
+/* fork: number of the child, and its pid */
+static void fork_child(struct line *l)
+{
+    int ends[2], number = 0;
+    while (number < CHILDREN - 1 && children[number].pid)
+        number++;
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == -1)
+        return fail(l);
+    pid_t pid = fork();
+    if (pid == -1)
+        return fail(l);
+    if (pid == 0) {
+        close(ends[1]);
+        serve(ends[0]);
+    }
+    close(ends[0]);
+    children[number] = (struct child){pid, fdopen(ends[1], "r"), fdopen(dup(ends[1]), "w")};
+    add(l, "= %d %d", number, pid);
+}
+
+static struct child *child(const struct line *l) { return &children[number(l, 1) % CHILDREN]; }
+
+/* send CHILD COMMAND: without waiting for the answer */
+static void send_child(struct line *l)
+{
+    struct child *c = child(l);
+    if (!c->out)
+        return add(l, "? no such child");
+    for (int w = 2; w < l->count; w++)
+        fprintf(c->out, "%s%c", l->word[w], w + 1 < l->count ? ' ' : '\n');
+    fflush(c->out);
+    succeed(l, 0);
+}
+
+/* receive CHILD: the answer to what was sent */
+static void receive_child(struct line *l)
+{
+    struct child *c = child(l);
+    if (!c->in || !fgets(l->answer, ANSWER, c->in))
+        return add(l, "? the child has ended");
+    l->answer[strcspn(l->answer, "\n")] = 0;
+}
+
+/* child CHILD COMMAND */
+static void ask_child(struct line *l)
+{
+    send_child(l);
+    if (l->answer[0] == '=') {
+        l->answer[0] = 0;
+        receive_child(l);
+    }
+}
+
+/* reap CHILD: waits for its end; its wait status */
+static void reap(struct line *l)
+{
+    struct child *c = child(l);
+    int status;
+    if (!c->pid || waitpid(c->pid, &status, 0) == -1)
+        return fail(l);
+    fclose(c->in);
+    fclose(c->out);
+    *c = (struct child){0};
+    succeed(l, status);
+}
+
+/* exec: this program anew, in the same process */
+static void exec_anew(struct line *l)
+{
+    char *words[] = {"ipc", NULL};
+    execv("/proc/self/exe", words);
+    fail(l);
+}
+
+/* exit */
+static void leave(struct line *l)
+{
+    (void)l;
+    exit(0);
+}
+
+static _Atomic int caught;
+static void handler(int signal)
+{
+    (void)signal;
+    caught++;
+}
+
+/* handle SIGNAL FLAGS: a handler that counts */
+static void handle(struct line *l)
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = (int)number(l, 2)};
+    tell(l, sigaction((int)number(l, 1), &action, NULL));
+}
+
+/* caught: how many signals the handler had */
+static void count_caught(struct line *l) { succeed(l, caught); }
+
+/* ignore SIGNAL */
+static void ignore(struct line *l)
+{
+    tell(l, signal((int)number(l, 1), SIG_IGN) == SIG_ERR ? -1 : 0);
+}
+
+/* A command in a thread of its own. */
+static struct {
+    pthread_t thread;
+    char line[1024], answer[ANSWER];
+} other;
+
+static void *in_thread(void *nothing)
+{
+    perform(other.line, other.answer);
+    return nothing;
+}
+
+/* thread COMMAND */
+static void start_thread(struct line *l)
+{
+    other.line[0] = 0;
+    for (int w = 1; w < l->count; w++) {
+        strncat(other.line, l->word[w], sizeof other.line - strlen(other.line) - 2);
+        strcat(other.line, " ");
+    }
+    errno = pthread_create(&other.thread, NULL, in_thread, NULL);
+    tell(l, errno ? -1 : 0);
+}
+
+/* join: the thread's answer */
+static void join(struct line *l)
+{
+    pthread_join(other.thread, NULL);
+    add(l, "%s", other.answer);
+}
+
+/* setuid UID: and as group, with no others */
+static void become(struct line *l)
+{
+    unsigned id = (unsigned)number(l, 1);
+    if (setgroups(0, NULL) == -1 || setgid(id) == -1 || setuid(id) == -1)
+        return fail(l);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* which a change of user clears */
+    succeed(l, 0);
+}
+
+/* closeall: every descriptor but the standard ones */
+static void close_all(struct line *l) { tell(l, close_range(3, ~0U, 0)); }
+
+static int get(const char *kind, key_t key, int flags)
+{
+    if (strcmp(kind, "sem") == 0)
+        return semget(key, 1, flags);
+    if (strcmp(kind, "msg") == 0)
+        return msgget(key, flags);
+    return shmget(key, 4096, flags);
+}
+
+/* getmany KIND FIRST COUNT FLAGS: the ids of COUNT keys, -1 for EEXIST */
+static void get_many(struct line *l)
+{
+    add(l, "=");
+    for (long i = 0; i < number(l, 3); i++) {
+        int id = get(text(l, 1), (key_t)(number(l, 2) + i), (int)number(l, 4));
+        if (id == -1 && errno != EEXIST) {
+            l->answer[0] = 0;
+            return fail(l);
+        }
+        add(l, " %d", id);
+    }
+}
+
+const struct command processes[] = {
+    {"fork", 0, fork_child},  {"send", 2, send_child}, {"receive", 1, receive_child},
+    {"child", 2, ask_child},  {"reap", 1, reap},       {"exec", 0, exec_anew},
+    {"exit", 0, leave},       {"handle", 2, handle},   {"caught", 0, count_caught},
+    {"ignore", 1, ignore},    {"thread", 1, start_thread}, {"join", 0, join},
+    {"setuid", 1, become},    {"closeall", 0, close_all},  {"getmany", 4, get_many},
+    {NULL, 0, NULL},
+};

@@ -1,0 +1,122 @@
+//! What can be seen of nodes and processes from outside.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::artifacts;
+
+/// A node, as it describes itself in `dipc status --json`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub node: u64,
+    /// Its life.
+    pub incarnation: u64,
+    /// Its daemon's process id.
+    pub pid: u32,
+    /// Its keeper's.
+    pub keeper: u32,
+    /// To how many peers it is connected.
+    pub peers: usize,
+    /// Page faults that asked to write.
+    pub write_faults: u64,
+    /// Pages that came from other nodes.
+    pub granules_in: u64,
+    /// Its programs: process id, and how many calls of it wait.
+    pub programs: Vec<(u32, u64)>,
+}
+
+/// The nodes that the daemon at this socket knows to live; `None` if it does
+/// not answer.
+#[must_use]
+pub fn status(socket: &Path) -> Option<Vec<NodeStatus>> {
+    let output = Command::new(artifacts::built("dipc"))
+        .args(["status", "--json"])
+        .env("DIPC_SOCKET", socket)
+        .output()
+        .expect("dipc can be run");
+    if !output.status.success() {
+        return None;
+    }
+    let all: Value = serde_json::from_slice(&output.stdout).expect("dipc status --json is JSON");
+    let nodes = all["nodes"].as_array().expect("it lists nodes");
+    Some(nodes.iter().map(|node| read(node, &all)).collect())
+}
+
+fn read(node: &Value, all: &Value) -> NodeStatus {
+    let number = |value: &Value| {
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("a number in {node}"))
+    };
+    let pid = |value: &Value| number(value) as u32;
+    let processes = all["processes"].as_array().expect("it lists processes");
+    let programs = processes
+        .iter()
+        .filter(|row| row["node"] == node["name"] && row["role"] == "program");
+    NodeStatus {
+        name: node["name"].as_str().expect("a node has a name").into(),
+        node: number(&node["node"]),
+        incarnation: number(&node["incarnation"]),
+        pid: pid(&node["pid"]),
+        keeper: pid(&node["keeper"]),
+        peers: node["peers"].as_array().map_or(0, Vec::len),
+        write_faults: number(&node["counters"]["write_faults"]),
+        granules_in: number(&node["counters"]["granules_in"]),
+        programs: programs
+            .map(|row| (pid(&row["pid"]), number(&row["waiting"])))
+            .collect(),
+    }
+}
+
+/// Whether every thread of a process sleeps: it does nothing until something
+/// comes from outside.
+#[must_use]
+pub fn all_threads_sleep(pid: u32) -> bool {
+    all_threads_are(pid, 'S')
+}
+
+/// Whether every thread of a process is stopped, as it is some time after
+/// SIGSTOP.
+#[must_use]
+pub fn all_threads_are_stopped(pid: u32) -> bool {
+    all_threads_are(pid, 'T')
+}
+
+fn all_threads_are(pid: u32, wanted: char) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    // One that ends while we look has no state.
+    let mut states = tasks.flatten().map(|task| state(&task.path().join("stat")));
+    states.all(|state| state.is_none_or(|state| state == wanted))
+}
+
+/// Whether a process's first thread sleeps outside every system call: it waits
+/// for a page.
+#[must_use]
+pub fn waits_for_page(pid: u32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall"));
+    call.is_ok_and(|call| call.starts_with("-1 "))
+        && state(Path::new(&format!("/proc/{pid}/stat"))) == Some('S')
+}
+
+/// The state letter of `/proc/PID/stat`, proc(5).
+fn state(stat: &Path) -> Option<char> {
+    let stat = fs::read_to_string(stat).ok()?;
+    // The name may hold anything; the last parenthesis ends it.
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// Whether there is such a process that has not ended; one that nobody has
+/// waited for yet has.
+#[must_use]
+pub fn exists(pid: u32) -> bool {
+    let state = state(Path::new(&format!("/proc/{pid}/stat")));
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
