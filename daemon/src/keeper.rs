@@ -94,6 +94,14 @@ impl Keeper {
         })
     }
 
+    /// One that is not there, for tests.
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Self {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (notes, _) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        Keeper { notes, pid: 0 }
+    }
+
     fn tell(&self, note: Note, descriptor: Option<BorrowedFd<'_>>) {
         let mut room = [0; 64];
         let bytes = match postcard::to_slice(&note, &mut room) {

@@ -19,11 +19,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use dipc_wire::call::{Call, Reply, flags};
+use dipc_wire::frame::MAX_PAYLOAD;
 use dipc_wire::local::{Inherited, Response};
 use dipc_wire::peer::{Caller as PeerCaller, Message};
 use dipc_wire::{Errno, ObjectId, Pid};
 
 use super::client::{Client, ClientError};
+use super::link::Link;
 use super::process::Process;
 use super::{Node, Shape};
 use crate::memory::spaces::View;
@@ -36,6 +38,15 @@ pub(super) struct Attaching {
     view: View,
     readonly: bool,
     len: u64,
+}
+
+/// What the home says to the first half.
+struct Granted {
+    shape: Shape,
+    /// The caller may write, whatever it asked for.
+    may_write: bool,
+    /// The way to the home's life that counted the attachment; none for this node.
+    home: Option<Arc<Link>>,
 }
 
 /// How this node serves page faults.
@@ -56,18 +67,11 @@ impl Node {
         flags: u32,
         need_uffd: bool,
     ) -> Result<Option<Attaching>, ClientError> {
-        let half = self
-            .attach_at_home(client, id, flags)
-            .and_then(|(shape, may_write)| {
-                let view = if may_write {
-                    View::Shared
-                } else {
-                    View::Private(0)
-                };
-                self.prepare(id, shape, view).inspect_err(|_| {
-                    self.detach_at_home(client, id);
-                })
-            });
+        let half = self.attach_at_home(client, id, flags).and_then(|granted| {
+            self.prepare(id, &granted).inspect_err(|_| {
+                self.detach_at_home(client, id);
+            })
+        });
         let (view, len, memfd) = match half {
             Ok(half) => half,
             Err(errno) => {
@@ -99,43 +103,43 @@ impl Node {
         Ok(Some(half))
     }
 
-    fn attach_at_home(
-        &self,
-        client: &Client,
-        id: ObjectId,
-        flags: u32,
-    ) -> Result<(Shape, bool), Errno> {
+    fn attach_at_home(&self, client: &Client, id: ObjectId, flags: u32) -> Result<Granted, Errno> {
         if id.home() == self.me.node {
             let attached = self.home.attach(&client.caller, id, flags)?;
-            let (size, granule, quantum) = (attached.size, attached.granule, attached.quantum);
-            return Ok((
-                Shape {
+            return Ok(Granted {
+                shape: Shape {
+                    size: attached.size,
+                    granule: attached.granule,
+                    quantum: attached.quantum,
+                },
+                may_write: attached.may_write,
+                home: None,
+            });
+        }
+        self.counters.remote_call();
+        let call = Call::Attach { id, flags };
+        match self.ask_home(client.pid(), &client.login, id, call)? {
+            (
+                Reply::Attached {
                     size,
                     granule,
                     quantum,
+                    may_write,
                 },
-                attached.may_write,
-            ));
-        }
-        self.counters.remote_call();
-        match self.ask_home(client.pid(), &client.login, id, Call::Attach { id, flags })? {
-            Reply::Attached {
-                size,
-                granule,
-                quantum,
-                may_write,
-            } if (1..=i64::MAX as u64).contains(&size)
-                && granule >= PAGE
+                home,
+            ) if (1..=i64::MAX as u64).contains(&size)
+                && (PAGE..=MAX_PAYLOAD as u64).contains(&granule)
                 && granule % PAGE == 0 =>
             {
-                Ok((
-                    Shape {
+                Ok(Granted {
+                    shape: Shape {
                         size,
                         granule,
                         quantum,
                     },
                     may_write,
-                ))
+                    home: Some(home),
+                })
             }
             _ => Err(Errno::EPROTO),
         }
@@ -149,35 +153,37 @@ impl Node {
         login: &str,
         id: ObjectId,
         call: Call,
-    ) -> Result<Reply<'static>, Errno> {
+    ) -> Result<(Reply<'static>, Arc<Link>), Errno> {
         let link = self.peers.link(id.home()).ok_or(Errno::EINVAL)?;
         let answer = link.ask_and_wait(PeerCaller { pid, login }, call, &[]);
         match answer.ok_or(Errno::EIDRM)? {
             Reply::Failed(errno) => Err(errno),
-            reply => Ok(reply),
+            reply => Ok((reply, link)),
         }
     }
 
     /// Memory for a mapping of the segment.
-    fn prepare(
-        &self,
-        id: ObjectId,
-        shape: Shape,
-        view: View,
-    ) -> Result<(View, u64, OwnedFd), Errno> {
+    fn prepare(&self, id: ObjectId, granted: &Granted) -> Result<(View, u64, OwnedFd), Errno> {
         let no_memory = |error: std::io::Error| {
             tracing::error!(segment = %id, %error, "no memory for a segment");
             Errno::ENOMEM
         };
-        let segment = self.segments.enter(self.me, id, shape).map_err(no_memory)?;
+        let segment = self
+            .segments
+            .enter(self.me, id, granted.shape)
+            .map_err(no_memory)?;
+        if let Some(home) = &granted.home {
+            self.learn_deaths(&segment, home);
+        }
         let mut state = segment.state.lock();
         let len = state.memory.mapped_len();
-        let known = state.memory.memory_of(view).is_some();
-        let (view, memfd) = match view {
-            View::Shared => (view, state.memory.shared().map_err(no_memory)?),
-            View::Private(_) => state.memory.private().map_err(no_memory)?,
+        let shared_before = state.memory.memory_of(View::Shared).is_some();
+        let (view, memfd) = if granted.may_write {
+            (View::Shared, state.memory.shared().map_err(no_memory)?)
+        } else {
+            state.memory.private().map_err(no_memory)?
         };
-        if !known {
+        if view != View::Shared || !shared_before {
             self.keeper.memory(id, view, len, memfd);
         }
         // The lock must not be held while the program is sent its copy.

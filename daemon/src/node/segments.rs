@@ -230,6 +230,9 @@ impl Node {
         if expected != Some(payload.len()) {
             return Err(format!("{message:?} came with {} bytes", payload.len()));
         }
+        // A live link is the life of now: the segment may know of an earlier one's
+        // death only.
+        state.protocol.node_joined(link.node, link.incarnation);
         let mut actions = Vec::new();
         let heard = state
             .protocol
@@ -275,6 +278,25 @@ impl Node {
         }
     }
 
+    /// Tells a segment, in the table already, of the deaths that came before it:
+    /// [`Node::memory_of_dead`] has not met it. The home's counts only if it is
+    /// of the life that gave the attachment.
+    pub(super) fn learn_deaths(&self, segment: &Segment, home: &Link) {
+        let mut state = segment.state.lock();
+        let mut actions = Vec::new();
+        let mut over = self.peers.ended();
+        over.remove(&home.node);
+        if home.is_lost() {
+            over.insert(home.node, home.incarnation);
+        }
+        for (node, incarnation) in over {
+            state
+                .protocol
+                .node_died(node, incarnation, self.now(), &mut actions);
+        }
+        self.execute(segment, &mut state, &actions, &[]);
+    }
+
     /// What a node's death does to memory.
     pub(crate) fn memory_of_dead(&self, dead: NodeId, incarnation: Incarnation) {
         for segment in self.segments.all() {
@@ -284,13 +306,6 @@ impl Node {
                 .protocol
                 .node_died(dead, incarnation, self.now(), &mut actions);
             self.execute(&segment, &mut state, &actions, &[]);
-        }
-    }
-
-    /// A node that had died is here in a new life.
-    pub(crate) fn memory_of_new(&self, node: NodeId, incarnation: Incarnation) {
-        for segment in self.segments.all() {
-            segment.state.lock().protocol.node_joined(node, incarnation);
         }
     }
 
@@ -361,4 +376,88 @@ fn carries_data(message: &Message) -> bool {
             ..
         }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use dipc_wire::coherence::Access;
+    use dipc_wire::frame::FrameBuffer;
+
+    use super::super::testing::{link_to, solo_node};
+    use super::*;
+
+    const SHAPE: Shape = Shape {
+        size: 4096,
+        granule: 4096,
+        quantum: 0,
+    };
+
+    fn on_fault(segment: &Segment) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let mut state = segment.state.lock();
+        state.protocol.fault(0, Access::Read, 0, &mut actions);
+        actions
+    }
+
+    #[test]
+    fn a_segment_whose_home_died_while_it_was_attached_is_poisoned_not_waited_for() {
+        let node = solo_node();
+        let (home, _stream) = link_to(&node, 2, 7);
+        // The home has answered the attach, and is dead before the segment is entered.
+        node.link_lost(&home, "test");
+        let id = ObjectId::new(home.node, 1);
+        let segment = node.segments.enter(node.me, id, SHAPE).unwrap();
+        node.learn_deaths(&segment, &home);
+        assert_eq!(on_fault(&segment), [Action::Poison { granule: 0 }]);
+    }
+
+    #[test]
+    fn an_earlier_death_of_its_home_costs_a_segment_of_the_present_life_nothing() {
+        let node = solo_node();
+        let (earlier, _stream) = link_to(&node, 2, 7);
+        node.link_lost(&earlier, "test");
+        let (home, _stream) = link_to(&node, 2, 8);
+        let segment = node
+            .segments
+            .enter(node.me, ObjectId::new(home.node, 1), SHAPE)
+            .unwrap();
+        node.learn_deaths(&segment, &home);
+        assert!(matches!(
+            on_fault(&segment)[..],
+            [Action::Send {
+                message: Message::Request { .. },
+                ..
+            }]
+        ));
+    }
+
+    #[test]
+    fn the_first_request_of_a_peers_new_life_is_answered() {
+        let node = solo_node();
+        let id = ObjectId::new(node.me.node, 1);
+        node.segments.enter(node.me, id, SHAPE).unwrap();
+        let (earlier, _stream) = link_to(&node, 2, 7);
+        node.link_lost(&earlier, "test");
+        let (link, mut stream) = link_to(&node, 2, 8);
+        let request = Message::Request {
+            granule: 0,
+            access: Access::Read,
+            ticket: 5,
+            incarnation: link.incarnation,
+        };
+        node.coherence(&link, id, request, &[]).unwrap();
+        link.lose();
+        let mut buffer = FrameBuffer::new();
+        while let count @ 1.. = stream.read(buffer.space()).unwrap() {
+            buffer.filled(count);
+        }
+        let frame = buffer.next_frame().unwrap().expect("a grant");
+        assert!(matches!(
+            frame.message().unwrap(),
+            peer::Message::Coherence {
+                message: Message::Grant { ticket: 5, .. },
+                ..
+            }
+        ));
+    }
 }

@@ -13,6 +13,7 @@ use crossbeam::channel::bounded;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId};
 use nix::sys::signal::{SigSet, Signal};
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::attach::FaultService;
@@ -180,7 +181,7 @@ impl Node {
     }
 }
 
-fn assemble(
+pub(super) fn assemble(
     config: &Config,
     keeper: Keeper,
     name: String,
@@ -208,6 +209,7 @@ fn assemble(
         began: Instant::now(),
         home: Home::new(me, Limits::LINUX, settings, timer.clone()),
         peers: Peers::default(),
+        ending: Mutex::default(),
         names,
         processes: Arc::new(Processes::new().map_err(system("cannot watch processes"))?),
         spaces: Spaces::default(),
