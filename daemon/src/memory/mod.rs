@@ -1,6 +1,7 @@
 //! The node's side of shared memory: what the kernel is told.
 //!
-//! Everything that is unsafe in this daemon is in this folder.
+//! What is unsafe about memory is in this folder; elsewhere in this daemon it is
+//! single system calls.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -13,6 +14,9 @@ pub mod backing;
 pub mod segment;
 pub mod spaces;
 pub mod uffd;
+
+#[cfg(test)]
+mod tests;
 
 pub use backing::{Backing, PAGE, whole_pages};
 pub(crate) use segment::poison;

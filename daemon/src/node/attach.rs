@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use dipc_wire::call::{Call, Reply, flags};
@@ -231,42 +231,61 @@ impl Node {
     ) -> Result<(), Errno> {
         let new = uffd.is_some();
         let space = match uffd {
-            Some(fd) => Uffd::begin(fd, self.faults.forks)
-                .and_then(|uffd| Ok(self.spaces.add(uffd, pid)?))
-                .map_err(|error| {
-                    tracing::error!(
-                        pid, %error,
-                        "a program's userfaultfd cannot be used; dipc needs Linux 6.6 or later \
-                         with CONFIG_USERFAULTFD"
-                    );
-                    Errno::ENOSYS
-                })?,
+            Some(fd) => self.enter_space(pid, fd)?,
             None => self.spaces.of_process(pid).ok_or(Errno::EINVAL)?,
         };
-        let served = (|| {
-            for mapping in mappings(&space) {
-                let range = mapping.range;
-                if !range.start.is_multiple_of(PAGE) {
-                    return Err(Errno::EINVAL);
+        let served = mappings(&space)
+            .into_iter()
+            .try_for_each(|mapping| self.serve(mapping))
+            .and_then(|()| {
+                if new {
+                    self.begin_watch(&space)
+                } else {
+                    Ok(())
                 }
-                space.uffd.register(range).map_err(|error| {
-                    tracing::warn!(pid, %error, "a mapping cannot be registered");
-                    Errno::EINVAL
-                })?;
-                self.spaces.map(mapping);
-                if !new {
-                    self.keeper.map(space.id, range);
-                }
-            }
-            Ok(())
-        })();
-        if new {
-            self.watch(space).map_err(|error| {
-                tracing::error!(pid, %error, "no thread for a program's page faults");
-                Errno::ENOMEM
-            })?;
+            });
+        if new && served.is_err() {
+            // What it maps counts for nothing: the caller takes it back.
+            self.spaces.remove(space.id);
+            self.keeper.end_space(space.id);
         }
         served
+    }
+
+    fn enter_space(&self, pid: u32, fd: OwnedFd) -> Result<Arc<Space>, Errno> {
+        let space = Uffd::begin(fd, self.faults.forks)
+            .and_then(|uffd| Ok(self.spaces.add(uffd, pid)?))
+            .map_err(|error| {
+                tracing::error!(
+                    pid, %error,
+                    "a program's userfaultfd cannot be used; dipc needs Linux 6.6 or later \
+                     with CONFIG_USERFAULTFD"
+                );
+                Errno::ENOSYS
+            })?;
+        self.keeper.space(space.id, space.uffd.as_fd());
+        Ok(space)
+    }
+
+    fn serve(&self, mapping: Mapping) -> Result<(), Errno> {
+        let (space, range) = (mapping.space.clone(), mapping.range);
+        if !range.start.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        space.uffd.register(range).map_err(|error| {
+            tracing::warn!(pid = space.pid(), %error, "a mapping cannot be registered");
+            Errno::EINVAL
+        })?;
+        self.spaces.map(mapping);
+        self.keeper.map(space.id, range);
+        Ok(())
+    }
+
+    fn begin_watch(self: &Arc<Self>, space: &Arc<Space>) -> Result<(), Errno> {
+        self.watch(space.clone()).map_err(|error| {
+            tracing::error!(pid = space.pid(), %error, "no thread for a program's page faults");
+            Errno::ENOMEM
+        })
     }
 
     /// `shmat` has failed between its halves.
@@ -291,11 +310,10 @@ impl Node {
     /// `shmdt`: the program has unmapped what lay at `addr`.
     pub(super) fn detach(self: &Arc<Self>, client: &Client, addr: u64) -> Result<(), Errno> {
         let pid = client.pid();
-        let mine = |space: &Space| space.pid().is_none_or(|owner| owner == pid);
         let mapping = loop {
-            match self.spaces.unmap(addr, mine) {
+            match self.spaces.unmap(addr, pid) {
                 Ok(found) => break found.ok_or(Errno::EINVAL)?,
-                Err(changing) => self.news(self.spaces.read(&changing)),
+                Err(changing) => self.news(self.spaces.changed(&changing, &**self)),
             }
         };
         self.keeper.unmap(mapping.space.id, addr);
@@ -313,9 +331,9 @@ impl Node {
     }
 
     /// The kernel has told of a child: its attachments count.
-    pub(super) fn forked(&self, child: &Space) {
+    pub(super) fn forked(&self, child: &Space, mappings: &[Mapping]) {
         let parent = child.parent().unwrap_or(0);
-        for (id, count) in count(&self.spaces.mappings(child.id)) {
+        for (id, count) in count(mappings) {
             self.inherit(parent, id, count);
         }
     }
@@ -369,7 +387,11 @@ impl Node {
         let found: Option<Vec<&Mapping>> = inherited.iter().map(find).collect();
         let found = found.ok_or(Errno::EPERM)?;
         let counts = count(found.iter().copied());
-        self.register(client.pid(), Some(uffd), |space| {
+        // Before the child can end, which takes them away again.
+        for (&id, &count) in &counts {
+            self.inherit(parent, id, count);
+        }
+        let registered = self.register(client.pid(), Some(uffd), |space| {
             found
                 .iter()
                 .map(|&m| Mapping {
@@ -377,24 +399,25 @@ impl Node {
                     ..m.clone()
                 })
                 .collect()
-        })?;
-        for (id, count) in counts {
-            self.inherit(parent, id, count);
-        }
-        Ok(())
+        });
+        registered.inspect_err(|_| self.dropped(client.pid(), counts))
     }
 
     /// Drops the address spaces of a process, and of forked children that no
     /// process is known of, as far as they are gone.
     pub(super) fn reap_spaces(&self, pid: u32) {
-        let dropped = self
-            .spaces
-            .reap(|space| space.pid().is_none_or(|owner| owner == pid));
-        for mapping in &dropped {
-            self.keeper.end_space(mapping.space.id);
-            self.settle_detached(mapping.segment, mapping.view);
+        for (space, mappings) in self.spaces.reap(pid) {
+            self.keeper.end_space(space);
+            for mapping in &mappings {
+                self.settle_detached(mapping.segment, mapping.view);
+            }
+            self.dropped(pid, count(&mappings));
         }
-        for (id, count) in count(&dropped) {
+    }
+
+    /// Attachments have ended without a call.
+    fn dropped(&self, pid: u32, counts: BTreeMap<ObjectId, u32>) {
+        for (id, count) in counts {
             if id.home() == self.me.node {
                 // A segment that is gone has no one to count.
                 let _ = self.detached(self.pid(pid), id, count);

@@ -18,14 +18,14 @@ use dipc_wire::coherence::{Content, Message};
 use dipc_wire::peer;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId, ObjectId};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollTimeout;
 use parking_lot::{Mutex, RwLock};
 
 use super::link::Link;
 use super::{Node, Shape, Task};
 use crate::coherence::{Action, Config, Protocol};
-use crate::memory::spaces::{Fault, News, View};
-use crate::memory::{Passing, SegmentMemory, Space, access_of};
+use crate::memory::spaces::{Births, Fault, News, View};
+use crate::memory::{Mapping, Passing, SegmentMemory, Space, access_of};
 
 /// All segments that this node uses or is home of, as far as they were touched.
 #[derive(Default)]
@@ -57,10 +57,20 @@ impl Late {
     }
 }
 
-impl Passing for Late {
+impl Births for Node {
+    fn born(&self, child: &Space, mappings: &[Mapping]) {
+        self.keeper.space(child.id, child.uffd.as_fd());
+        for mapping in mappings {
+            self.keeper.map(child.id, mapping.range);
+        }
+        self.forked(child, mappings);
+    }
+}
+
+impl Passing for Node {
     fn pass(&self, news: News) {
         // The receiver lives as long as the sender.
-        let _ = self.sender.send(news);
+        let _ = self.late.sender.send(news);
     }
 }
 
@@ -117,27 +127,17 @@ impl Segments {
 impl Node {
     /// Starts the thread that serves a space's faults.
     pub(crate) fn watch(self: &Arc<Self>, space: Arc<Space>) -> io::Result<()> {
-        self.keeper.space(space.id, space.uffd.as_fd());
-        for mapping in self.spaces.mappings(space.id) {
-            self.keeper.map(space.id, mapping.range);
-        }
         let node = self.clone();
         let name = format!("faults-{}", space.pid().unwrap_or(0));
         thread::Builder::new()
             .name(name)
             .stack_size(256 << 10)
             .spawn(move || {
-                loop {
-                    let mut ready = [
-                        PollFd::new(space.uffd.as_fd(), PollFlags::POLLIN),
-                        PollFd::new(space.ended(), PollFlags::POLLIN),
-                    ];
-                    // Interrupted or not, the next look tells.
-                    let _ = poll(&mut ready, PollTimeout::NONE);
-                    if ready[1].any() == Some(true) {
-                        return;
-                    }
-                    node.news(node.spaces.read(&space));
+                while !space
+                    .uffd
+                    .await_event(Some(space.ended()), PollTimeout::NONE)
+                {
+                    node.news(node.spaces.read(&space, &*node));
                 }
             })?;
         Ok(())
@@ -156,7 +156,6 @@ impl Node {
 
     pub(super) fn news(self: &Arc<Self>, news: News) {
         for child in news.children {
-            self.forked(&child);
             if let Err(error) = self.watch(child) {
                 // Its faults would wait for ever.
                 self.die(&format!("a forked child cannot be served: {error}"));
@@ -313,7 +312,7 @@ impl Node {
         let State { memory, .. } = state;
         for action in actions {
             match *action {
-                Action::Protect { granule } => memory.protect(granule, &self.spaces, &self.late),
+                Action::Protect { granule } => memory.protect(granule, &self.spaces, self),
                 Action::Copy { granule } => memory.copy(granule),
                 Action::Drop { granule } => memory.discard(granule),
                 Action::Send { to, message } => {
@@ -330,16 +329,16 @@ impl Node {
                     content,
                 } => {
                     let bytes = (content == Content::Data).then_some(payload);
-                    let done = memory.install(granule, access, bytes, &self.spaces, &self.late);
+                    let done = memory.install(granule, access, bytes, &self.spaces, self);
                     if let Err(error) = done {
                         self.die(&format!("no memory for a page of shared memory: {error}"));
                     }
                 }
                 Action::Permit { granule, access } => {
-                    memory.permit(granule, access, &self.spaces, &self.late);
+                    memory.permit(granule, access, &self.spaces, self);
                 }
-                Action::Poison { granule } => memory.poison(granule, &self.spaces, &self.late),
-                Action::PoisonAll => memory.poison_all(&self.spaces, &self.late),
+                Action::Poison { granule } => memory.poison(granule, &self.spaces, self),
+                Action::PoisonAll => memory.poison_all(&self.spaces, self),
                 Action::Arm { granule, at } => {
                     let at = self.began + Duration::from_nanos(at);
                     self.timer.at(
