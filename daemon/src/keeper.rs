@@ -302,6 +302,7 @@ impl Held {
                     _ => break,
                 }
                 let mut children = Vec::new();
+                uffd.await_event(None, LOOK_MILLIS.into());
                 let _ = uffd.read_events(|event| children.extend(child(event)));
                 if !children.is_empty() {
                     let ranges = ranges.clone();
@@ -343,14 +344,7 @@ impl Held {
                 Event::Fault { .. } => fault = true,
                 other => children.extend(child(other)),
             });
-            let gone = ranges.first().is_none_or(|first| {
-                let page = Range {
-                    start: first.start,
-                    len: backing::PAGE,
-                };
-                matches!(uffd.poison(page), Err(Error::Gone | Error::Unmapped))
-            });
-            if gone {
+            if !ranges.iter().any(|range| still_maps(uffd, range)) {
                 self.spaces.remove(&id);
             } else if fault {
                 self.poison(id);
@@ -358,6 +352,15 @@ impl Held {
             self.adopt(children, &ranges);
         }
     }
+}
+
+/// Whether a space lives and maps something there. The page is poisoned already.
+fn still_maps(uffd: &Uffd, range: &Range) -> bool {
+    let page = Range {
+        start: range.start,
+        len: backing::PAGE,
+    };
+    !matches!(uffd.poison(page), Err(Error::Gone | Error::Unmapped))
 }
 
 fn child(event: Event) -> Option<Uffd> {
