@@ -20,5 +20,5 @@ mod tests;
 
 pub use backing::{Backing, PAGE, whole_pages};
 pub(crate) use segment::poison;
-pub use segment::{Passing, SegmentMemory, access_of};
+pub use segment::{Passing, SegmentMemory, access_of, poison_page};
 pub use spaces::{Mapping, Space, SpaceId, Spaces};

@@ -138,6 +138,13 @@ impl SegmentMemory {
         }
     }
 
+    /// All views that have memory.
+    pub fn views(&self) -> Vec<View> {
+        let private = self.private.keys().copied().map(View::Private);
+        let shared = self.shared.iter().map(|_| View::Shared);
+        shared.chain(private).collect()
+    }
+
     /// The last mapping of a private view is gone.
     pub fn end_view(&mut self, view: View) {
         if let View::Private(number) = view {
@@ -398,6 +405,18 @@ impl SegmentMemory {
         for granule in self.waiting.keys().copied().collect::<Vec<_>>() {
             self.poison(granule, spaces, passing);
         }
+    }
+}
+
+/// Makes SIGBUS of one thread's access, to a segment that is no more.
+pub fn poison_page(fault: &Fault, spaces: &Spaces, passing: &dyn Passing) {
+    let page = Range {
+        start: fault.addr,
+        len: PAGE,
+    };
+    let space = &fault.mapping.space;
+    while let Err(Error::Changing) = poison(&space.uffd, page) {
+        catch_up(space, spaces, passing);
     }
 }
 

@@ -276,6 +276,17 @@ fn a_poisoned_page_is_sigbus_for_who_waits_and_for_who_comes_later() {
 }
 
 #[test]
+fn an_access_to_a_segment_that_is_no_more_is_sigbus() {
+    let mut daemon = Daemon::new();
+    let a = daemon.shared();
+    let reader = a.read();
+    daemon.space.uffd.await_event(None, PollTimeout::NONE);
+    let news = daemon.spaces.read(&daemon.space, &daemon.forks);
+    super::poison_page(&news.faults[0], &daemon.spaces, &daemon.forks);
+    assert_eq!(reader.join().unwrap(), BUS);
+}
+
+#[test]
 fn a_page_that_is_present_and_protected_can_be_poisoned() {
     let mut daemon = Daemon::new();
     let a = daemon.shared();
@@ -364,10 +375,8 @@ fn a_program_that_makes_its_userfaultfd_block_does_not_block_the_daemon() {
     let theirs = fd.try_clone().unwrap();
     let daemon = Daemon::with(Uffd::begin(fd, false).unwrap());
     // SAFETY: a plain call on our own descriptor.
-    assert_eq!(
-        unsafe { libc::fcntl(theirs.as_raw_fd(), libc::F_SETFL, 0) },
-        0
-    );
+    let cleared = unsafe { libc::fcntl(theirs.as_raw_fd(), libc::F_SETFL, 0) };
+    assert_eq!(cleared, 0);
     let news = daemon.spaces.read(&daemon.space, &daemon.forks);
     assert!(news.faults.is_empty());
     // Nor does its thread spin: after one look it can be polled again.
@@ -393,6 +402,7 @@ impl Child {
         let pid = thread::spawn(move || {
             // SAFETY: the child makes system calls and plain accesses only.
             match unsafe { libc::fork() } {
+                // SAFETY: as above; the descriptors are the child's own copies.
                 0 => unsafe {
                     libc::close(theirs);
                     let mut byte = 0u8;

@@ -25,7 +25,7 @@ use super::link::Link;
 use super::{Node, Shape, Task};
 use crate::coherence::{Action, Config, Protocol};
 use crate::memory::spaces::{Births, Fault, News, View};
-use crate::memory::{Mapping, Passing, SegmentMemory, Space, access_of};
+use crate::memory::{Mapping, Passing, SegmentMemory, Space, access_of, poison_page};
 
 /// All segments that this node uses or is home of, as far as they were touched.
 #[derive(Default)]
@@ -170,7 +170,8 @@ impl Node {
     fn fault(&self, fault: Fault) {
         self.counters.fault(fault.write);
         let Some(segment) = self.segments.get(fault.mapping.segment) else {
-            return;
+            // Its home has destroyed it, or is dead: an error, and no wait.
+            return poison_page(&fault, &self.spaces, self);
         };
         let mut state = segment.state.lock();
         let granule = state.memory.granule_at(fault.offset());
@@ -268,12 +269,24 @@ impl Node {
         let mut actions = Vec::new();
         state.protocol.evict_all(self.now(), &mut actions);
         self.execute(&segment, &mut state, &actions, &[]);
+        drop(state);
+        let home = id.home();
+        if home != self.me.node && self.peers.link(home).is_none() {
+            // Nobody will say that it is destroyed.
+            self.forget_segment(id);
+        }
     }
 
-    /// The segment is destroyed: nobody has it attached any more.
+    /// The segment is destroyed. Should somebody have it attached all the same,
+    /// by a home's mistake, nothing of it is left to see.
     pub(crate) fn forget_segment(&self, id: ObjectId) {
-        if self.segments.remove(id).is_some() {
-            self.keeper.end_memory(id, View::Shared);
+        let Some(segment) = self.segments.remove(id) else {
+            return;
+        };
+        let mut state = segment.state.lock();
+        state.memory.poison_all(&self.spaces, self);
+        for view in state.memory.views() {
+            self.keeper.end_memory(id, view);
         }
     }
 
@@ -305,6 +318,10 @@ impl Node {
                 .protocol
                 .node_died(dead, incarnation, self.now(), &mut actions);
             self.execute(&segment, &mut state, &actions, &[]);
+            drop(state);
+            if segment.id.home() == dead && !self.spaces.is_mapped(segment.id, None) {
+                self.forget_segment(segment.id);
+            }
         }
     }
 
@@ -408,6 +425,25 @@ mod tests {
         let segment = node.segments.enter(node.me, id, SHAPE).unwrap();
         node.learn_deaths(&segment, &home);
         assert_eq!(on_fault(&segment), [Action::Poison { granule: 0 }]);
+    }
+
+    #[test]
+    fn a_segment_whose_home_is_dead_is_forgotten_when_nobody_has_it_attached() {
+        let node = solo_node();
+        let (home, _stream) = link_to(&node, 2, 7);
+        let [idle, used] = [1, 2].map(|serial| ObjectId::new(home.node, serial));
+        node.segments.enter(node.me, idle, SHAPE).unwrap();
+        node.settle_detached(idle, View::Shared);
+        assert!(
+            node.segments.get(idle).is_some(),
+            "its home may want it back"
+        );
+        node.link_lost(&home, "test");
+        assert!(node.segments.get(idle).is_none());
+        // One whose attach was under way, and has failed now.
+        node.segments.enter(node.me, used, SHAPE).unwrap();
+        node.settle_detached(used, View::Shared);
+        assert!(node.segments.get(used).is_none());
     }
 
     #[test]
