@@ -42,6 +42,9 @@ pub struct Config {
     pub timeout: Duration,
 }
 
+/// Longer than any time-out or quantum of use.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// A number with a unit: `200us`, `5ms`, `2s`, `1.5s`; `0` needs none.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text
@@ -60,6 +63,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "m" | "min" => number * 60.0,
         _ => return Err(format!("{text:?} needs a unit: ns, us, ms, s or min")),
     };
+    // More cannot be added to a time of day without overflow checks everywhere.
+    if seconds > LONGEST.as_secs_f64() {
+        return Err(format!("{text:?} is more than an hour"));
+    }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
@@ -72,7 +79,7 @@ mod tests {
         assert_eq!(duration("200us"), Ok(Duration::from_micros(200)));
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
-        for bad in ["", "5", "5 parsecs", "-1s", "s", "1.2.3s"] {
+        for bad in ["", "5", "5 parsecs", "-1s", "s", "1.2.3s", "99999999999s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

@@ -94,6 +94,14 @@ impl Keeper {
         })
     }
 
+    /// One that is not there, for tests.
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Self {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (notes, _) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        Keeper { notes, pid: 0 }
+    }
+
     fn tell(&self, note: Note, descriptor: Option<BorrowedFd<'_>>) {
         let mut room = [0; 64];
         let bytes = match postcard::to_slice(&note, &mut room) {
@@ -294,6 +302,7 @@ impl Held {
                     _ => break,
                 }
                 let mut children = Vec::new();
+                uffd.await_event(None, LOOK_MILLIS.into());
                 let _ = uffd.read_events(|event| children.extend(child(event)));
                 if !children.is_empty() {
                     let ranges = ranges.clone();
@@ -335,14 +344,7 @@ impl Held {
                 Event::Fault { .. } => fault = true,
                 other => children.extend(child(other)),
             });
-            let gone = ranges.first().is_none_or(|first| {
-                let page = Range {
-                    start: first.start,
-                    len: backing::PAGE,
-                };
-                matches!(uffd.poison(page), Err(Error::Gone | Error::Unmapped))
-            });
-            if gone {
+            if !ranges.iter().any(|range| still_maps(uffd, range)) {
                 self.spaces.remove(&id);
             } else if fault {
                 self.poison(id);
@@ -350,6 +352,15 @@ impl Held {
             self.adopt(children, &ranges);
         }
     }
+}
+
+/// Whether a space lives and maps something there. The page is poisoned already.
+fn still_maps(uffd: &Uffd, range: &Range) -> bool {
+    let page = Range {
+        start: range.start,
+        len: backing::PAGE,
+    };
+    !matches!(uffd.poison(page), Err(Error::Gone | Error::Unmapped))
 }
 
 fn child(event: Event) -> Option<Uffd> {

@@ -18,8 +18,19 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    fail_stop();
     let config = Config::parse();
     ended(node::run(&config, ready).map_err(|error| error.to_string()))
+}
+
+/// A thread that panics takes the daemon down, and so to its keeper: without one
+/// of its threads it would let programs and peers wait for ever.
+fn fail_stop() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// Tells whoever started us, by the one line that ever appears on stdout.

@@ -1,6 +1,7 @@
 //! The node's side of shared memory: what the kernel is told.
 //!
-//! Everything that is unsafe in this daemon is in this folder.
+//! What is unsafe about memory is in this folder; elsewhere in this daemon it is
+//! single system calls.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -14,7 +15,10 @@ pub mod segment;
 pub mod spaces;
 pub mod uffd;
 
+#[cfg(test)]
+mod tests;
+
 pub use backing::{Backing, PAGE, whole_pages};
 pub(crate) use segment::poison;
-pub use segment::{Passing, SegmentMemory, access_of};
+pub use segment::{Passing, SegmentMemory, access_of, poison_page};
 pub use spaces::{Mapping, Space, SpaceId, Spaces};

@@ -19,16 +19,17 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use dipc_wire::ObjectId;
 use dipc_wire::coherence::Access;
 
-use super::spaces::{Fault, Mapping, News, Spaces, View};
+use super::spaces::{Births, Fault, Mapping, News, Space, Spaces, View};
 use super::uffd::{Error, Range, Uffd};
 use super::{Backing, PAGE, whole_pages};
 
 /// Where the events go that are read in passing, because a space was changing.
-pub trait Passing {
+pub trait Passing: Births {
     /// To be handled by another thread: the caller holds a segment's lock.
     fn pass(&self, news: News);
 }
@@ -137,6 +138,13 @@ impl SegmentMemory {
         }
     }
 
+    /// All views that have memory.
+    pub fn views(&self) -> Vec<View> {
+        let private = self.private.keys().copied().map(View::Private);
+        let shared = self.shared.iter().map(|_| View::Shared);
+        shared.chain(private).collect()
+    }
+
     /// The last mapping of a private view is gone.
     pub fn end_view(&mut self, view: View) {
         if let View::Private(number) = view {
@@ -174,12 +182,13 @@ impl SegmentMemory {
                         tracing::error!(segment = %self.id, %error, "a process's page");
                         None
                     }
-                    // Gone or unmapped: nothing left to do there.
+                    // Gone or unmapped: nothing left to do there. Absent is an
+                    // answer to UFFDIO_CONTINUE only.
                     _ => None,
                 })
             });
             match changing {
-                Some(space) => passing.pass(spaces.read(&space)),
+                Some(space) => catch_up(&space, spaces, passing),
                 None => return,
             }
         }
@@ -288,7 +297,7 @@ impl SegmentMemory {
         loop {
             match fault.mapping.space.uffd.copy(range.start, bytes, protect) {
                 Ok(()) => return true,
-                Err(Error::Changing) => passing.pass(spaces.read(&fault.mapping.space)),
+                Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
                 Err(_) => return false,
             }
         }
@@ -313,7 +322,7 @@ impl SegmentMemory {
             .partition(|fault| fault.mapping.view != View::Shared);
         for fault in private.iter().chain(&shared) {
             while let Err(Error::Changing) = self.resolve(fault, granule, access, spaces, passing) {
-                passing.pass(spaces.read(&fault.mapping.space));
+                catch_up(&fault.mapping.space, spaces, passing);
             }
         }
     }
@@ -342,7 +351,12 @@ impl SegmentMemory {
                 .private
                 .values()
                 .any(|view| view.present.contains(&granule));
-            return proceed(fault, range, access == Access::Read || copied);
+            let protect = access == Access::Read || copied;
+            return match proceed(fault, range, protect) {
+                // A program has freed it (MADV_REMOVE), which makes it zeros.
+                Err(Error::Absent) => uffd.copy(range.start, &vec![0; range.len as usize], protect),
+                other => other,
+            };
         };
         if self
             .private
@@ -392,6 +406,23 @@ impl SegmentMemory {
             self.poison(granule, spaces, passing);
         }
     }
+}
+
+/// Makes SIGBUS of one thread's access, to a segment that is no more.
+pub fn poison_page(fault: &Fault, spaces: &Spaces, passing: &dyn Passing) {
+    let page = Range {
+        start: fault.addr,
+        len: PAGE,
+    };
+    let space = &fault.mapping.space;
+    while let Err(Error::Changing) = poison(&space.uffd, page) {
+        catch_up(space, spaces, passing);
+    }
+}
+
+/// Reads the events of a space that was changing.
+fn catch_up(space: &Arc<Space>, spaces: &Spaces, passing: &dyn Passing) {
+    passing.pass(spaces.changed(space, passing));
 }
 
 /// Maps pages that are present; those that this mapping has already are given

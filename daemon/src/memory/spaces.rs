@@ -25,6 +25,9 @@ use parking_lot::RwLock;
 
 use super::uffd::{Error, Event, Range, Uffd};
 
+/// How long to wait for the event of a fork that is under way, in milliseconds.
+const FORK: u8 = 10;
+
 /// Names a space in this daemon.
 pub type SpaceId = u64;
 
@@ -60,18 +63,18 @@ impl Space {
         self.ended.as_fd()
     }
 
-    /// Whether `mapping` still lies where it was, in a space that still lives.
+    /// Whether `mapping` was taken out of a space that still lives.
     ///
     /// The probe write-protects one page: at worst that costs one more fault.
-    fn still_maps(&self, mapping: &Mapping) -> Result<bool, Error> {
+    fn has_unmapped(&self, mapping: &Mapping) -> Result<bool, Error> {
         let page = Range {
             start: mapping.range.start,
             len: super::PAGE,
         };
         match self.uffd.protect(page, true) {
-            Err(Error::Gone | Error::Unmapped) => Ok(false),
+            Err(Error::Unmapped) => Ok(true),
             Err(Error::Changing) => Err(Error::Changing),
-            _ => Ok(true),
+            _ => Ok(false),
         }
     }
 
@@ -131,6 +134,13 @@ impl Fault {
     }
 }
 
+/// Who must know of a forked child before anything else happens to its mappings:
+/// an end of one that was not counted would end somebody else's.
+pub trait Births {
+    /// Called with the spaces locked; must not wait, nor ask about spaces.
+    fn born(&self, child: &Space, mappings: &[Mapping]);
+}
+
 /// What was read from a space.
 #[derive(Debug, Default)]
 pub struct News {
@@ -184,6 +194,12 @@ impl Inner {
         Ok(space)
     }
 
+    fn mappings(&self, space: SpaceId) -> &[Mapping] {
+        self.spaces
+            .get(&space)
+            .map_or(&[], |entry| entry.mappings.as_slice())
+    }
+
     fn map(&mut self, mapping: Mapping) {
         if let Some(entry) = self.spaces.get_mut(&mapping.space.id) {
             entry.mappings.push(mapping.clone());
@@ -206,14 +222,39 @@ impl Inner {
         }
     }
 
+    /// A mapping at `addr` that a living space of this process has unmapped.
+    fn unmapped(&self, addr: u64, pid: Option<u32>) -> Result<Option<Mapping>, Arc<Space>> {
+        let of = self.spaces.values().filter(|entry| entry.space.pid == pid);
+        for mapping in of.flat_map(|entry| &entry.mappings) {
+            if mapping.range.start != addr {
+                continue;
+            }
+            match mapping.space.has_unmapped(mapping) {
+                Ok(true) => return Ok(Some(mapping.clone())),
+                Ok(false) => {}
+                Err(_) => return Err(mapping.space.clone()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Forgets a space and ends the thread that serves it. Returns what it had
+    /// mapped.
+    fn remove(&mut self, id: SpaceId) -> Vec<Mapping> {
+        let Some(Entry { space, mappings }) = self.spaces.remove(&id) else {
+            return Vec::new();
+        };
+        // Cannot overflow: one write to a fresh counter.
+        let _ = space.ended.write(1);
+        for mapping in &mappings {
+            self.forget(mapping);
+        }
+        mappings
+    }
+
     fn child(&mut self, parent: &Space, uffd: Uffd) -> nix::Result<Arc<Space>> {
         let child = self.add(uffd, None, parent.pid.or(parent.parent))?;
-        let inherited: Vec<Mapping> = self
-            .spaces
-            .get(&parent.id)
-            .map(|entry| entry.mappings.clone())
-            .unwrap_or_default();
-        for mapping in inherited {
+        for mapping in self.mappings(parent.id).to_vec() {
             self.map(Mapping {
                 space: child.clone(),
                 ..mapping
@@ -245,8 +286,16 @@ impl Spaces {
         )
     }
 
+    /// For whoever was told that the space is changing: waits until its events
+    /// can be read, and reads them. A fork that fails has none, so it waits for
+    /// a short time only.
+    pub fn changed(&self, space: &Arc<Space>, births: &dyn Births) -> News {
+        space.uffd.await_event(None, FORK.into());
+        self.read(space, births)
+    }
+
     /// Reads what has happened in a space, and enters its children.
-    pub fn read(&self, space: &Arc<Space>) -> News {
+    pub fn read(&self, space: &Arc<Space>, births: &dyn Births) -> News {
         let mut news = News::default();
         let mut inner = self.inner.write();
         let mut raw = Vec::new();
@@ -282,7 +331,10 @@ impl Spaces {
                     }
                 }
                 Event::Fork(fd) => match inner.child(space, Uffd::inherited(fd)) {
-                    Ok(child) => news.children.push(child),
+                    Ok(child) => {
+                        births.born(&child, inner.mappings(child.id));
+                        news.children.push(child);
+                    }
                     Err(error) => tracing::error!(%error, "a forked child cannot be served"),
                 },
             }
@@ -290,27 +342,16 @@ impl Spaces {
         news
     }
 
-    /// Forgets the mapping at `addr` of one of the spaces that `of` accepts and
-    /// that does not map it any more, and returns it. A space whose events must
-    /// be read first is the error.
-    pub fn unmap(
-        &self,
-        addr: u64,
-        of: impl Fn(&Space) -> bool,
-    ) -> Result<Option<Mapping>, Arc<Space>> {
+    /// Forgets the mapping at `addr` that the process has unmapped, and returns
+    /// it. A forked child, whose process is not known, may be the one that asks;
+    /// but a mapping that is certainly the process's own goes first. A space
+    /// whose events must be read first is the error.
+    pub fn unmap(&self, addr: u64, pid: u32) -> Result<Option<Mapping>, Arc<Space>> {
         let mut inner = self.inner.write();
-        let mut found = None;
-        for entry in inner.spaces.values().filter(|entry| of(&entry.space)) {
-            let at = |m: &&Mapping| m.range.start == addr;
-            let Some(mapping) = entry.mappings.iter().find(at) else {
-                continue;
-            };
-            match entry.space.still_maps(mapping) {
-                Ok(true) => {}
-                Ok(false) => found = Some(mapping.clone()),
-                Err(_) => return Err(entry.space.clone()),
-            }
-        }
+        let found = match inner.unmapped(addr, Some(pid))? {
+            None => inner.unmapped(addr, None)?,
+            own => own,
+        };
         let Some(found) = found else { return Ok(None) };
         if let Some(entry) = inner.spaces.get_mut(&found.space.id) {
             entry.mappings.retain(|m| m.range != found.range);
@@ -319,39 +360,28 @@ impl Spaces {
         Ok(Some(found))
     }
 
-    /// Drops the spaces that `of` accepts and that are gone, and returns what
-    /// they had mapped.
-    pub fn reap(&self, of: impl Fn(&Space) -> bool) -> Vec<Mapping> {
+    /// Drops the spaces of a process, and of children whose process is not
+    /// known, as far as they are gone. Returns them with what they had mapped.
+    pub fn reap(&self, pid: u32) -> Vec<(SpaceId, Vec<Mapping>)> {
         let mut inner = self.inner.write();
         let gone: Vec<SpaceId> = inner
             .spaces
             .values()
-            .filter(|entry| of(&entry.space) && entry.space.is_gone())
-            .map(|entry| entry.space.id)
+            .map(|entry| &entry.space)
+            .filter(|space| space.pid.is_none_or(|owner| owner == pid) && space.is_gone())
+            .map(|space| space.id)
             .collect();
-        let mut dropped = Vec::new();
-        for id in gone {
-            if let Some(entry) = inner.spaces.remove(&id) {
-                // Cannot overflow: one write to a fresh counter.
-                let _ = entry.space.ended.write(1);
-                entry
-                    .mappings
-                    .iter()
-                    .for_each(|mapping| inner.forget(mapping));
-                dropped.extend(entry.mappings);
-            }
-        }
-        dropped
+        gone.into_iter().map(|id| (id, inner.remove(id))).collect()
+    }
+
+    /// Drops a space that cannot be served.
+    pub fn remove(&self, space: SpaceId) {
+        self.inner.write().remove(space);
     }
 
     /// What a space maps.
     pub fn mappings(&self, space: SpaceId) -> Vec<Mapping> {
-        let inner = self.inner.read();
-        inner
-            .spaces
-            .get(&space)
-            .map(|entry| entry.mappings.clone())
-            .unwrap_or_default()
+        self.inner.read().mappings(space).to_vec()
     }
 
     /// The space in which a process registered its mappings last.
@@ -364,6 +394,11 @@ impl Spaces {
         of.map(|entry| &entry.space)
             .max_by_key(|space| space.id)
             .cloned()
+    }
+
+    /// Returns when every child whose event was read before is entered.
+    pub fn await_births(&self) {
+        drop(self.inner.read());
     }
 
     /// Whether any process of this node maps the segment through this view.

@@ -6,10 +6,11 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use linux_raw_sys::general as sys;
 use linux_raw_sys::ioctl as request;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// `UFFDIO_POISON`, Linux 6.6: `_IOWR(0xAA, 8, struct uffdio_poison)`.
 const UFFDIO_POISON: u32 = 3 << 30
@@ -63,6 +64,8 @@ pub enum Error {
     Unmapped,
     /// The page is there already.
     Present,
+    /// The page is not there.
+    Absent,
     /// Anything else: a missing kernel feature, or a bug.
     Other(io::Error),
 }
@@ -75,6 +78,7 @@ impl Error {
             Some(libc::ESRCH) => Error::Gone,
             Some(libc::ENOENT) => Error::Unmapped,
             Some(libc::EEXIST) => Error::Present,
+            Some(libc::EFAULT) => Error::Absent,
             _ => Error::Other(error),
         }
     }
@@ -121,20 +125,17 @@ impl Uffd {
         };
         let uffd = Uffd { fd };
         uffd.ioctl(request::UFFDIO_API, &mut api)?;
-        // SAFETY: plain fcntl calls on a descriptor that we own.
-        let flags = unsafe { libc::fcntl(uffd.fd.as_raw_fd(), libc::F_GETFL) };
-        // A reader that polls needs O_NONBLOCK, whatever the process chose.
-        // SAFETY: as above.
-        if unsafe { libc::fcntl(uffd.fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0
-        {
-            return Err(io::Error::last_os_error());
-        }
+        uffd.make_nonblocking()?;
         Ok(uffd)
     }
 
     /// A child's descriptor from a fork event: it has its parent's features.
     pub fn inherited(fd: OwnedFd) -> Self {
-        Uffd { fd }
+        let uffd = Uffd { fd };
+        // The kernel gives it the flags with which the program made its own. If
+        // they cannot be changed it is polled too often, and that is all.
+        let _ = uffd.make_nonblocking();
+        uffd
     }
 
     fn ioctl<T>(&self, request: u32, argument: &mut T) -> io::Result<()> {
@@ -248,26 +249,84 @@ impl Uffd {
     /// Hands over the events that have happened, in one system call; never waits.
     pub fn read_events(&self, mut each: impl FnMut(Event)) -> io::Result<()> {
         let mut messages = [[0u8; MESSAGE]; BATCH];
-        // SAFETY: the buffer is writable and as long as we say.
-        let count = unsafe {
-            libc::read(
-                self.fd.as_raw_fd(),
-                messages.as_mut_ptr().cast(),
-                MESSAGE * BATCH,
-            )
+        let count = match self.read(messages.as_flattened_mut()) {
+            Ok(count) => count,
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+                    _ => Err(error),
+                };
+            }
         };
-        if count < 0 {
-            let error = io::Error::last_os_error();
-            return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
-                _ => Err(error),
-            };
-        }
-        messages[..count as usize / MESSAGE]
+        messages[..count / MESSAGE]
             .iter()
             .filter_map(decode)
             .for_each(&mut each);
         Ok(())
+    }
+}
+
+impl Uffd {
+    /// Reads without waiting. The flag O_NONBLOCK does not see to that: the
+    /// program shares it with us, and could clear it.
+    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let slice = libc::iovec {
+            iov_base: into.as_mut_ptr().cast(),
+            iov_len: into.len(),
+        };
+        // SAFETY: one slice, writable and as long as it says; -1 reads a stream.
+        let count = unsafe { libc::preadv2(self.fd.as_raw_fd(), &slice, 1, -1, libc::RWF_NOWAIT) };
+        match usize::try_from(count) {
+            Ok(count) => Ok(count),
+            Err(_) => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.read_old(into),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// The same before Linux 6.10, where a userfaultfd does not know RWF_NOWAIT.
+    fn read_old(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.make_nonblocking()?;
+        // SAFETY: the buffer is writable and as long as we say.
+        let count =
+            unsafe { libc::read(self.fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Without O_NONBLOCK a userfaultfd cannot be polled.
+    fn make_nonblocking(&self) -> io::Result<()> {
+        let fd = self.fd.as_raw_fd();
+        // SAFETY: plain fcntl calls on a descriptor that we own.
+        let done = unsafe {
+            let flags = libc::fcntl(fd, libc::F_GETFL);
+            libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK)
+        };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Waits for an event, or until `other` is readable, or until `patience` is
+    /// over. Returns whether `other` is.
+    pub fn await_event(&self, other: Option<BorrowedFd<'_>>, patience: PollTimeout) -> bool {
+        let events = self.fd.as_fd();
+        let mut ready = [
+            PollFd::new(events, PollFlags::POLLIN),
+            PollFd::new(other.unwrap_or(events), PollFlags::POLLIN),
+        ];
+        // Interrupted or not, the caller looks.
+        let _ = poll(&mut ready, patience);
+        if ready[0]
+            .revents()
+            .is_some_and(|r| r.contains(PollFlags::POLLERR))
+        {
+            // The program has cleared the flag. If it cannot be set again the
+            // caller looks too often, and that is all.
+            let _ = self.make_nonblocking();
+        }
+        other.is_some() && ready[1].any() == Some(true)
     }
 }
 
@@ -299,7 +358,7 @@ fn decode(bytes: &[u8; MESSAGE]) -> Option<Event> {
     }
 }
 
-impl std::os::fd::AsFd for Uffd {
+impl AsFd for Uffd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

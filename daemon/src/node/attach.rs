@@ -15,15 +15,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use dipc_wire::call::{Call, Reply, flags};
+use dipc_wire::frame::MAX_PAYLOAD;
 use dipc_wire::local::{Inherited, Response};
 use dipc_wire::peer::{Caller as PeerCaller, Message};
 use dipc_wire::{Errno, ObjectId, Pid};
 
 use super::client::{Client, ClientError};
+use super::link::Link;
 use super::process::Process;
 use super::{Node, Shape};
 use crate::memory::spaces::View;
@@ -36,6 +38,15 @@ pub(super) struct Attaching {
     view: View,
     readonly: bool,
     len: u64,
+}
+
+/// What the home says to the first half.
+struct Granted {
+    shape: Shape,
+    /// The caller may write, whatever it asked for.
+    may_write: bool,
+    /// The way to the home's life that counted the attachment; none for this node.
+    home: Option<Arc<Link>>,
 }
 
 /// How this node serves page faults.
@@ -56,18 +67,11 @@ impl Node {
         flags: u32,
         need_uffd: bool,
     ) -> Result<Option<Attaching>, ClientError> {
-        let half = self
-            .attach_at_home(client, id, flags)
-            .and_then(|(shape, may_write)| {
-                let view = if may_write {
-                    View::Shared
-                } else {
-                    View::Private(0)
-                };
-                self.prepare(id, shape, view).inspect_err(|_| {
-                    self.detach_at_home(client, id);
-                })
-            });
+        let half = self.attach_at_home(client, id, flags).and_then(|granted| {
+            self.prepare(id, &granted).inspect_err(|_| {
+                self.detach_at_home(client, id);
+            })
+        });
         let (view, len, memfd) = match half {
             Ok(half) => half,
             Err(errno) => {
@@ -99,43 +103,43 @@ impl Node {
         Ok(Some(half))
     }
 
-    fn attach_at_home(
-        &self,
-        client: &Client,
-        id: ObjectId,
-        flags: u32,
-    ) -> Result<(Shape, bool), Errno> {
+    fn attach_at_home(&self, client: &Client, id: ObjectId, flags: u32) -> Result<Granted, Errno> {
         if id.home() == self.me.node {
             let attached = self.home.attach(&client.caller, id, flags)?;
-            let (size, granule, quantum) = (attached.size, attached.granule, attached.quantum);
-            return Ok((
-                Shape {
+            return Ok(Granted {
+                shape: Shape {
+                    size: attached.size,
+                    granule: attached.granule,
+                    quantum: attached.quantum,
+                },
+                may_write: attached.may_write,
+                home: None,
+            });
+        }
+        self.counters.remote_call();
+        let call = Call::Attach { id, flags };
+        match self.ask_home(client.pid(), &client.login, id, call)? {
+            (
+                Reply::Attached {
                     size,
                     granule,
                     quantum,
+                    may_write,
                 },
-                attached.may_write,
-            ));
-        }
-        self.counters.remote_call();
-        match self.ask_home(client.pid(), &client.login, id, Call::Attach { id, flags })? {
-            Reply::Attached {
-                size,
-                granule,
-                quantum,
-                may_write,
-            } if (1..=i64::MAX as u64).contains(&size)
-                && granule >= PAGE
+                home,
+            ) if (1..=i64::MAX as u64).contains(&size)
+                && (PAGE..=MAX_PAYLOAD as u64).contains(&granule)
                 && granule % PAGE == 0 =>
             {
-                Ok((
-                    Shape {
+                Ok(Granted {
+                    shape: Shape {
                         size,
                         granule,
                         quantum,
                     },
                     may_write,
-                ))
+                    home: Some(home),
+                })
             }
             _ => Err(Errno::EPROTO),
         }
@@ -149,35 +153,37 @@ impl Node {
         login: &str,
         id: ObjectId,
         call: Call,
-    ) -> Result<Reply<'static>, Errno> {
+    ) -> Result<(Reply<'static>, Arc<Link>), Errno> {
         let link = self.peers.link(id.home()).ok_or(Errno::EINVAL)?;
         let answer = link.ask_and_wait(PeerCaller { pid, login }, call, &[]);
         match answer.ok_or(Errno::EIDRM)? {
             Reply::Failed(errno) => Err(errno),
-            reply => Ok(reply),
+            reply => Ok((reply, link)),
         }
     }
 
     /// Memory for a mapping of the segment.
-    fn prepare(
-        &self,
-        id: ObjectId,
-        shape: Shape,
-        view: View,
-    ) -> Result<(View, u64, OwnedFd), Errno> {
+    fn prepare(&self, id: ObjectId, granted: &Granted) -> Result<(View, u64, OwnedFd), Errno> {
         let no_memory = |error: std::io::Error| {
             tracing::error!(segment = %id, %error, "no memory for a segment");
             Errno::ENOMEM
         };
-        let segment = self.segments.enter(self.me, id, shape).map_err(no_memory)?;
+        let segment = self
+            .segments
+            .enter(self.me, id, granted.shape)
+            .map_err(no_memory)?;
+        if let Some(home) = &granted.home {
+            self.learn_deaths(&segment, home);
+        }
         let mut state = segment.state.lock();
         let len = state.memory.mapped_len();
-        let known = state.memory.memory_of(view).is_some();
-        let (view, memfd) = match view {
-            View::Shared => (view, state.memory.shared().map_err(no_memory)?),
-            View::Private(_) => state.memory.private().map_err(no_memory)?,
+        let shared_before = state.memory.memory_of(View::Shared).is_some();
+        let (view, memfd) = if granted.may_write {
+            (View::Shared, state.memory.shared().map_err(no_memory)?)
+        } else {
+            state.memory.private().map_err(no_memory)?
         };
-        if !known {
+        if view != View::Shared || !shared_before {
             self.keeper.memory(id, view, len, memfd);
         }
         // The lock must not be held while the program is sent its copy.
@@ -225,42 +231,61 @@ impl Node {
     ) -> Result<(), Errno> {
         let new = uffd.is_some();
         let space = match uffd {
-            Some(fd) => Uffd::begin(fd, self.faults.forks)
-                .and_then(|uffd| Ok(self.spaces.add(uffd, pid)?))
-                .map_err(|error| {
-                    tracing::error!(
-                        pid, %error,
-                        "a program's userfaultfd cannot be used; dipc needs Linux 6.6 or later \
-                         with CONFIG_USERFAULTFD"
-                    );
-                    Errno::ENOSYS
-                })?,
+            Some(fd) => self.enter_space(pid, fd)?,
             None => self.spaces.of_process(pid).ok_or(Errno::EINVAL)?,
         };
-        let served = (|| {
-            for mapping in mappings(&space) {
-                let range = mapping.range;
-                if !range.start.is_multiple_of(PAGE) {
-                    return Err(Errno::EINVAL);
+        let served = mappings(&space)
+            .into_iter()
+            .try_for_each(|mapping| self.serve(mapping))
+            .and_then(|()| {
+                if new {
+                    self.begin_watch(&space)
+                } else {
+                    Ok(())
                 }
-                space.uffd.register(range).map_err(|error| {
-                    tracing::warn!(pid, %error, "a mapping cannot be registered");
-                    Errno::EINVAL
-                })?;
-                self.spaces.map(mapping);
-                if !new {
-                    self.keeper.map(space.id, range);
-                }
-            }
-            Ok(())
-        })();
-        if new {
-            self.watch(space).map_err(|error| {
-                tracing::error!(pid, %error, "no thread for a program's page faults");
-                Errno::ENOMEM
-            })?;
+            });
+        if new && served.is_err() {
+            // What it maps counts for nothing: the caller takes it back.
+            self.spaces.remove(space.id);
+            self.keeper.end_space(space.id);
         }
         served
+    }
+
+    fn enter_space(&self, pid: u32, fd: OwnedFd) -> Result<Arc<Space>, Errno> {
+        let space = Uffd::begin(fd, self.faults.forks)
+            .and_then(|uffd| Ok(self.spaces.add(uffd, pid)?))
+            .map_err(|error| {
+                tracing::error!(
+                    pid, %error,
+                    "a program's userfaultfd cannot be used; dipc needs Linux 6.6 or later \
+                     with CONFIG_USERFAULTFD"
+                );
+                Errno::ENOSYS
+            })?;
+        self.keeper.space(space.id, space.uffd.as_fd());
+        Ok(space)
+    }
+
+    fn serve(&self, mapping: Mapping) -> Result<(), Errno> {
+        let (space, range) = (mapping.space.clone(), mapping.range);
+        if !range.start.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        space.uffd.register(range).map_err(|error| {
+            tracing::warn!(pid = space.pid(), %error, "a mapping cannot be registered");
+            Errno::EINVAL
+        })?;
+        self.spaces.map(mapping);
+        self.keeper.map(space.id, range);
+        Ok(())
+    }
+
+    fn begin_watch(self: &Arc<Self>, space: &Arc<Space>) -> Result<(), Errno> {
+        self.watch(space.clone()).map_err(|error| {
+            tracing::error!(pid = space.pid(), %error, "no thread for a program's page faults");
+            Errno::ENOMEM
+        })
     }
 
     /// `shmat` has failed between its halves.
@@ -285,11 +310,10 @@ impl Node {
     /// `shmdt`: the program has unmapped what lay at `addr`.
     pub(super) fn detach(self: &Arc<Self>, client: &Client, addr: u64) -> Result<(), Errno> {
         let pid = client.pid();
-        let mine = |space: &Space| space.pid().is_none_or(|owner| owner == pid);
         let mapping = loop {
-            match self.spaces.unmap(addr, mine) {
+            match self.spaces.unmap(addr, pid) {
                 Ok(found) => break found.ok_or(Errno::EINVAL)?,
-                Err(changing) => self.news(self.spaces.read(&changing)),
+                Err(changing) => self.news(self.spaces.changed(&changing, &**self)),
             }
         };
         self.keeper.unmap(mapping.space.id, addr);
@@ -307,9 +331,9 @@ impl Node {
     }
 
     /// The kernel has told of a child: its attachments count.
-    pub(super) fn forked(&self, child: &Space) {
+    pub(super) fn forked(&self, child: &Space, mappings: &[Mapping]) {
         let parent = child.parent().unwrap_or(0);
-        for (id, count) in count(&self.spaces.mappings(child.id)) {
+        for (id, count) in count(mappings) {
             self.inherit(parent, id, count);
         }
     }
@@ -342,6 +366,9 @@ impl Node {
             .ok_or(Errno::EINVAL)?
             .collect();
         if self.faults.forks {
+            // The event has been read, or the child would not run. It goes on
+            // when the keeper guards it too.
+            self.spaces.await_births();
             return Ok(());
         }
         let uffd = uffd.ok_or(Errno::EINVAL)?;
@@ -363,7 +390,11 @@ impl Node {
         let found: Option<Vec<&Mapping>> = inherited.iter().map(find).collect();
         let found = found.ok_or(Errno::EPERM)?;
         let counts = count(found.iter().copied());
-        self.register(client.pid(), Some(uffd), |space| {
+        // Before the child can end, which takes them away again.
+        for (&id, &count) in &counts {
+            self.inherit(parent, id, count);
+        }
+        let registered = self.register(client.pid(), Some(uffd), |space| {
             found
                 .iter()
                 .map(|&m| Mapping {
@@ -371,24 +402,25 @@ impl Node {
                     ..m.clone()
                 })
                 .collect()
-        })?;
-        for (id, count) in counts {
-            self.inherit(parent, id, count);
-        }
-        Ok(())
+        });
+        registered.inspect_err(|_| self.dropped(client.pid(), counts))
     }
 
     /// Drops the address spaces of a process, and of forked children that no
     /// process is known of, as far as they are gone.
     pub(super) fn reap_spaces(&self, pid: u32) {
-        let dropped = self
-            .spaces
-            .reap(|space| space.pid().is_none_or(|owner| owner == pid));
-        for mapping in &dropped {
-            self.keeper.end_space(mapping.space.id);
-            self.settle_detached(mapping.segment, mapping.view);
+        for (space, mappings) in self.spaces.reap(pid) {
+            self.keeper.end_space(space);
+            for mapping in &mappings {
+                self.settle_detached(mapping.segment, mapping.view);
+            }
+            self.dropped(pid, count(&mappings));
         }
-        for (id, count) in count(&dropped) {
+    }
+
+    /// Attachments have ended without a call.
+    fn dropped(&self, pid: u32, counts: BTreeMap<ObjectId, u32>) {
+        for (id, count) in counts {
             if id.home() == self.me.node {
                 // A segment that is gone has no one to count.
                 let _ = self.detached(self.pid(pid), id, count);

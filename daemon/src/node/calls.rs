@@ -10,7 +10,7 @@ use super::Node;
 use super::answer::Asker;
 use super::client::{Client, Place};
 use super::home::{Caller, undoes};
-use super::names::{Claim, Resolution};
+use super::names::Resolution;
 
 impl Node {
     /// A local program's call. Says where it waits, if it may.
@@ -173,37 +173,21 @@ impl Node {
                 .map_err(|_| Errno::ETIMEDOUT)?;
             match resolution {
                 Resolution::Absent => return Err(Errno::ENOENT),
-                // Else the referee has been another one since: ask that.
-                Resolution::Create(claim) if self.names.holds(claim) => {
-                    match self.create_claimed(caller, claim, kind, key, size, flags) {
-                        Err(Errno::EEXIST) => {}
-                        made => return made,
+                Resolution::Create(claim) => {
+                    let make = || self.home.create(caller, kind, key, size, flags);
+                    match self.names.fulfil(claim, make) {
+                        // Another thread was faster, or the referee is another
+                        // one since: find it, or ask again.
+                        Some(Err(Errno::EEXIST)) | None => {}
+                        Some(made) => return made,
                     }
                 }
-                Resolution::Create(_) => {}
                 Resolution::Found(id) => match self.get_from(client, id, kind, key, size, flags) {
                     Some(found) => return found,
                     None => not = Some(id),
                 },
             }
         }
-    }
-
-    fn create_claimed(
-        &self,
-        caller: &Caller,
-        claim: Claim,
-        kind: Kind,
-        key: i32,
-        size: u64,
-        flags: u32,
-    ) -> Result<ObjectId, Errno> {
-        let made = self.home.create(caller, kind, key, size, flags);
-        match made {
-            Ok(id) => self.names.created(claim, kind, key, id),
-            Err(_) => self.names.abandoned(claim),
-        }
-        made
     }
 
     /// Asks the home that the referee named. `None`: it has the object no more.

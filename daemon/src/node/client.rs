@@ -38,7 +38,7 @@ use crate::semantics::{Credentials, Ticket};
 /// More unread bytes than this, and a program is given up: it asks one thing at
 /// a time, so it has one answer to read.
 const BACKLOG: usize = 64 << 20;
-/// Descriptors that one message may bring; more are closed at once.
+/// Descriptors that may come before the request they belong to.
 const DESCRIPTORS: usize = 4;
 
 /// A connected thread of a program.
@@ -100,6 +100,10 @@ pub(super) enum ClientError {
     Impatient,
     #[error("it does not begin with a hello")]
     Stranger,
+    #[error(
+        "its process is in a pid namespace that this daemon does not see; run a dipcd in there"
+    )]
+    Namespace,
     #[error("it does not take its answer")]
     Deaf,
     #[error("its descriptors do not fit its request")]
@@ -209,7 +213,11 @@ impl Node {
             outbox.send([Encoded::new(&reply, 0)?.as_ref(), &[]])?;
             return Ok(None);
         }
-        let pid = u32::try_from(peer.pid()).map_err(|_| ClientError::Stranger)?;
+        // 0 is what the kernel shows of all processes in other pid namespaces.
+        let pid = u32::try_from(peer.pid())
+            .ok()
+            .filter(|&pid| pid != 0)
+            .ok_or(ClientError::Namespace)?;
         let pidfd = getsockopt(stream, sockopt::PeerPidfd)?;
         let (process, ended) = self
             .processes
@@ -273,7 +281,9 @@ impl Node {
                 self.counters.call();
                 client.begin(call, payload);
                 let place = self.call(client, call, payload);
-                client.state.lock().place = place;
+                if client.waits_at(place) {
+                    self.withdraw(client);
+                }
             }
             Request::Withdraw => {}
             Request::Attach {
@@ -370,6 +380,14 @@ impl Client {
         state.place = None;
         state.pending = true;
         self.process.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The call that began waits there. True when its process has ended
+    /// meanwhile, without knowing where to withdraw it.
+    fn waits_at(&self, place: Option<Place>) -> bool {
+        let mut state = self.state.lock();
+        state.place = place;
+        state.gone
     }
 
     fn settled(&self, state: &mut State) {
@@ -514,6 +532,10 @@ impl Reader {
                     self.descriptors.extend(owned);
                 }
             }
+            if self.descriptors.len() > DESCRIPTORS {
+                // Requests take them as they come: so many are to exhaust ours.
+                return Err(ClientError::Descriptors);
+            }
             return Ok(message.bytes);
         }
     }
@@ -523,4 +545,81 @@ fn io_errno(error: std::io::Error) -> ClientError {
     ClientError::Io(nix::Error::from_raw(
         error.raw_os_error().unwrap_or(libc::EIO),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{IoSlice, Read, Write};
+
+    use dipc_wire::call::SemOp;
+    use nix::sys::socket::{ControlMessage, sendmsg};
+    use socket2::{Domain, Type};
+
+    use super::super::testing::solo_node;
+    use super::*;
+
+    fn greeted(node: &Arc<Node>) -> (Arc<Client>, Socket, Socket, Reader) {
+        let (ours, mut theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        let hello = Encoded::new(&Hello::ours(), 0).unwrap();
+        theirs.write_all(hello.as_ref()).unwrap();
+        let mut reader = Reader {
+            buffer: FrameBuffer::new(),
+            descriptors: Vec::new(),
+            expects_descriptors: true,
+        };
+        let client = node.greet(&ours, &mut reader).unwrap().unwrap();
+        (client, ours, theirs, reader)
+    }
+
+    #[test]
+    fn a_call_that_is_read_after_its_process_has_ended_does_not_wait_for_ever() {
+        let node = solo_node();
+        let (client, ours, mut theirs, mut reader) = greeted(&node);
+        let (kind, private) = (dipc_wire::Kind::Sem, dipc_wire::call::PRIVATE);
+        let id = node
+            .home
+            .create(&client.caller, kind, private, 1, 0o600)
+            .unwrap();
+        let ops = SemOp {
+            num: 0,
+            op: -1,
+            flags: 0,
+        }
+        .encode();
+        let request = Request::Call(Call::SemOp { id, timeout: None });
+        let header = Encoded::new(&request, ops.len()).unwrap();
+        let packet = [header.as_ref(), &ops].concat();
+        theirs.write_all(&packet).unwrap();
+        // It is killed: its end is noticed before its last request is read.
+        client.process_ended();
+        while node
+            .serve_one(&client, &ours, &mut reader, &mut None)
+            .unwrap()
+        {}
+        assert!(!client.state.lock().pending);
+        assert_eq!(client.process.waiting.load(Ordering::Relaxed), 0);
+        drop((ours, client));
+        let mut rest = Vec::new();
+        let _ = theirs.read_to_end(&mut rest);
+    }
+
+    #[test]
+    fn descriptors_without_a_request_are_refused_before_they_exhaust_ours() {
+        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        let mut reader = Reader {
+            buffer: FrameBuffer::new(),
+            descriptors: Vec::new(),
+            expects_descriptors: true,
+        };
+        let fds = [theirs.as_raw_fd(); DESCRIPTORS];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let mut bring = || {
+            let byte = [IoSlice::new(&[0])];
+            let flags = MsgFlags::empty();
+            sendmsg::<()>(theirs.as_raw_fd(), &byte, &rights, flags, None).unwrap();
+            reader.read(&ours)
+        };
+        assert!(matches!(bring(), Ok(true)));
+        assert!(matches!(bring(), Err(ClientError::Descriptors)));
+    }
 }

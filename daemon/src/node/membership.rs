@@ -87,7 +87,6 @@ impl Node {
             } => {
                 tracing::info!(%node, %incarnation, name, address, "a member");
                 self.peers.welcome(node, Member { incarnation });
-                self.memory_of_new(node, incarnation);
                 if you_connect
                     && self.peers.link(node).is_none()
                     && let Err(error) = self.connect(node, incarnation, address)
@@ -136,14 +135,16 @@ impl Node {
         hello: &Hello,
         last: impl FnOnce() -> Result<(), HandshakeError>,
     ) -> Result<(), HandshakeError> {
+        // From here on, silence is found by those who ping.
+        stream.set_read_timeout(None)?;
         let link = Link::new(&stream, hello, self.counters.clone())?;
         self.peers
             .connect(&link, last)?
             .ok_or(HandshakeError::NotAMember)?;
-        // From here on, silence is found by those who ping.
-        stream.set_read_timeout(None)?;
-        self.hear(link, stream, buffer)?;
-        Ok(())
+        self.hear(link.clone(), stream, buffer).map_err(|error| {
+            self.link_lost(&link, "there is no thread to hear it");
+            error.into()
+        })
     }
 
     /// Starts the thread that lets peers in.
@@ -202,6 +203,9 @@ impl Node {
     /// A life is over. What it had here ends, and what of ours was there is
     /// lost; who waits for it is told.
     fn ended(&self, node: NodeId, incarnation: Incarnation) {
+        // Whoever comes second waits for the first: the node's next life may
+        // follow at once, and must not lose what it has here to the old one's end.
+        let _one_by_one = self.ending.lock();
         let Some(link) = self.peers.end(node, incarnation) else {
             return;
         };

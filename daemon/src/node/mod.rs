@@ -34,6 +34,8 @@ mod peers;
 mod process;
 mod segments;
 mod start;
+#[cfg(test)]
+mod testing;
 mod timer;
 mod users;
 
@@ -42,6 +44,8 @@ use std::time::{Duration, Instant};
 
 use dipc_wire::referee::Membership;
 use dipc_wire::{ObjectId, Pid};
+
+use parking_lot::Mutex;
 
 use crate::keeper::Keeper;
 use crate::memory::Spaces;
@@ -98,6 +102,8 @@ pub(crate) struct Node {
     pub(crate) began: Instant,
     pub(crate) home: Home,
     pub(crate) peers: Peers,
+    /// Held while a life's end is worked off.
+    pub(crate) ending: Mutex<()>,
     pub(crate) names: Names,
     pub(crate) processes: Arc<Processes>,
     pub(crate) spaces: Spaces,

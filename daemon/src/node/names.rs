@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
 use dipc_wire::peer::common_version;
 use dipc_wire::referee::{Answer, Join, MAGIC, Membership, ToNode, ToReferee, VERSIONS};
-use dipc_wire::{Incarnation, Kind, NodeId, ObjectId};
+use dipc_wire::{Errno, Incarnation, Kind, NodeId, ObjectId};
 use parking_lot::Mutex;
 use thiserror::Error;
 
@@ -30,8 +30,7 @@ pub(crate) enum Resolution {
     Create(Claim),
 }
 
-/// The right to create an object for a key; ends with
-/// [`Names::created`] or [`Names::abandoned`].
+/// The right to create an object for a key; ends with [`Names::fulfil`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Claim {
     tag: u64,
@@ -74,33 +73,18 @@ impl Names {
         }
     }
 
-    /// Whether the claim still keeps others away: it ends with the connection
-    /// over which it came.
-    pub(crate) fn holds(&self, claim: Claim) -> bool {
+    /// Makes the object that the claim is for, and says what became of it.
+    /// `None`: the claim has ended with the connection over which it came, and
+    /// nothing was made.
+    pub(crate) fn fulfil(
+        &self,
+        claim: Claim,
+        make: impl FnOnce() -> Result<ObjectId, Errno>,
+    ) -> Option<Result<ObjectId, Errno>> {
         match self {
-            Names::Solo => true,
-            Names::Referee(referee) => referee.state.lock().epoch == claim.epoch,
+            Names::Solo => Some(make()),
+            Names::Referee(referee) => referee.fulfil(claim, make),
         }
-    }
-
-    /// The claim has led to this object.
-    pub(crate) fn created(&self, claim: Claim, kind: Kind, key: i32, id: ObjectId) {
-        let Names::Referee(referee) = self else {
-            return;
-        };
-        let state = referee.state.lock();
-        // A referee that came meanwhile knows nothing of the claim.
-        let message = if claim.epoch == state.epoch {
-            ToReferee::Created { tag: claim.tag, id }
-        } else {
-            ToReferee::Owns { kind, key, id }
-        };
-        state.say(&message);
-    }
-
-    /// The claim has led to nothing.
-    pub(crate) fn abandoned(&self, claim: Claim) {
-        self.tell(ToReferee::Abandoned { tag: claim.tag });
     }
 
     /// The object has its key no more.
@@ -402,10 +386,38 @@ impl Referee {
         }
         // Twice the time-out: a referee that restarted waits up to one of them
         // for its nodes.
-        receiver.recv_timeout(self.timeout * 2).map_err(|_| {
-            self.state.lock().questions.remove(&tag);
-            Unreachable
-        })
+        receiver
+            .recv_timeout(self.timeout * 2)
+            .or_else(|_| self.give_up(tag, &receiver))
+    }
+
+    /// Takes a question back. If it was answered in this very moment, that
+    /// counts: the answer may be a claim, which nobody else would end.
+    fn give_up(&self, tag: u64, answer: &Receiver<Resolution>) -> Result<Resolution, Unreachable> {
+        if self.state.lock().questions.remove(&tag).is_some() {
+            return Err(Unreachable);
+        }
+        answer.recv().map_err(|_| Unreachable)
+    }
+
+    /// Under the lock, so that no other connection can begin in between: its
+    /// referee would not know of the object, and let others make it too.
+    fn fulfil(
+        &self,
+        claim: Claim,
+        make: impl FnOnce() -> Result<ObjectId, Errno>,
+    ) -> Option<Result<ObjectId, Errno>> {
+        let state = self.state.lock();
+        if state.epoch != claim.epoch {
+            return None;
+        }
+        let made = make();
+        let tag = claim.tag;
+        state.say(&match made {
+            Ok(id) => ToReferee::Created { tag, id },
+            Err(_) => ToReferee::Abandoned { tag },
+        });
+        Some(made)
     }
 }
 
@@ -413,5 +425,50 @@ fn say(outbox: &Arc<Outbox>, message: &ToReferee) {
     if let Ok(header) = Encoded::new(message, 0) {
         // A broken connection is found by its reader.
         let _ = outbox.send([header.as_ref(), &[]]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: ObjectId = ObjectId::new(NodeId::SOLO, 1);
+
+    fn referee() -> Arc<Referee> {
+        Referee::new("nowhere".into(), Duration::from_secs(1))
+    }
+
+    #[test]
+    fn an_answer_in_the_moment_of_giving_up_counts() {
+        let referee = referee();
+        let (sender, receiver) = bounded(1);
+        let question = ToReferee::Ping;
+        let asked = (question, sender);
+        referee.state.lock().questions.insert(7, asked);
+        let claim = Resolution::Create(Claim { tag: 7, epoch: 0 });
+        referee.conclude(7, claim);
+        assert_eq!(referee.give_up(7, &receiver), Ok(claim));
+    }
+
+    #[test]
+    fn a_question_that_is_given_up_is_not_asked_again() {
+        let referee = referee();
+        let (sender, receiver) = bounded(1);
+        let asked = (ToReferee::Ping, sender);
+        referee.state.lock().questions.insert(7, asked);
+        assert_eq!(referee.give_up(7, &receiver), Err(Unreachable));
+        assert!(referee.state.lock().questions.is_empty());
+    }
+
+    #[test]
+    fn a_claim_of_an_earlier_connection_makes_nothing() {
+        let names = Names::Referee(referee());
+        let Names::Referee(referee) = &names else {
+            unreachable!()
+        };
+        let claim = Claim { tag: 7, epoch: 0 };
+        assert_eq!(names.fulfil(claim, || Ok(ID)), Some(Ok(ID)));
+        referee.state.lock().epoch += 1;
+        assert_eq!(names.fulfil(claim, || panic!("made")), None);
     }
 }

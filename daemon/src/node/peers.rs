@@ -124,6 +124,11 @@ impl Peers {
         self.links.read().values().cloned().collect()
     }
 
+    /// The last life of each node that is over.
+    pub(crate) fn ended(&self) -> HashMap<NodeId, Incarnation> {
+        self.known.lock().ended.clone()
+    }
+
     /// All members and their lives.
     pub(crate) fn lives(&self) -> Vec<(NodeId, Incarnation)> {
         self.known

@@ -18,14 +18,14 @@ use dipc_wire::coherence::{Content, Message};
 use dipc_wire::peer;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId, ObjectId};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollTimeout;
 use parking_lot::{Mutex, RwLock};
 
 use super::link::Link;
 use super::{Node, Shape, Task};
 use crate::coherence::{Action, Config, Protocol};
-use crate::memory::spaces::{Fault, News, View};
-use crate::memory::{Passing, SegmentMemory, Space, access_of};
+use crate::memory::spaces::{Births, Fault, News, View};
+use crate::memory::{Mapping, Passing, SegmentMemory, Space, access_of, poison_page};
 
 /// All segments that this node uses or is home of, as far as they were touched.
 #[derive(Default)]
@@ -57,10 +57,20 @@ impl Late {
     }
 }
 
-impl Passing for Late {
+impl Births for Node {
+    fn born(&self, child: &Space, mappings: &[Mapping]) {
+        self.keeper.space(child.id, child.uffd.as_fd());
+        for mapping in mappings {
+            self.keeper.map(child.id, mapping.range);
+        }
+        self.forked(child, mappings);
+    }
+}
+
+impl Passing for Node {
     fn pass(&self, news: News) {
         // The receiver lives as long as the sender.
-        let _ = self.sender.send(news);
+        let _ = self.late.sender.send(news);
     }
 }
 
@@ -117,27 +127,17 @@ impl Segments {
 impl Node {
     /// Starts the thread that serves a space's faults.
     pub(crate) fn watch(self: &Arc<Self>, space: Arc<Space>) -> io::Result<()> {
-        self.keeper.space(space.id, space.uffd.as_fd());
-        for mapping in self.spaces.mappings(space.id) {
-            self.keeper.map(space.id, mapping.range);
-        }
         let node = self.clone();
         let name = format!("faults-{}", space.pid().unwrap_or(0));
         thread::Builder::new()
             .name(name)
             .stack_size(256 << 10)
             .spawn(move || {
-                loop {
-                    let mut ready = [
-                        PollFd::new(space.uffd.as_fd(), PollFlags::POLLIN),
-                        PollFd::new(space.ended(), PollFlags::POLLIN),
-                    ];
-                    // Interrupted or not, the next look tells.
-                    let _ = poll(&mut ready, PollTimeout::NONE);
-                    if ready[1].any() == Some(true) {
-                        return;
-                    }
-                    node.news(node.spaces.read(&space));
+                while !space
+                    .uffd
+                    .await_event(Some(space.ended()), PollTimeout::NONE)
+                {
+                    node.news(node.spaces.read(&space, &*node));
                 }
             })?;
         Ok(())
@@ -156,7 +156,6 @@ impl Node {
 
     pub(super) fn news(self: &Arc<Self>, news: News) {
         for child in news.children {
-            self.forked(&child);
             if let Err(error) = self.watch(child) {
                 // Its faults would wait for ever.
                 self.die(&format!("a forked child cannot be served: {error}"));
@@ -171,7 +170,8 @@ impl Node {
     fn fault(&self, fault: Fault) {
         self.counters.fault(fault.write);
         let Some(segment) = self.segments.get(fault.mapping.segment) else {
-            return;
+            // Its home has destroyed it, or is dead: an error, and no wait.
+            return poison_page(&fault, &self.spaces, self);
         };
         let mut state = segment.state.lock();
         let granule = state.memory.granule_at(fault.offset());
@@ -230,6 +230,9 @@ impl Node {
         if expected != Some(payload.len()) {
             return Err(format!("{message:?} came with {} bytes", payload.len()));
         }
+        // A live link is the life of now: the segment may know of an earlier one's
+        // death only.
+        state.protocol.node_joined(link.node, link.incarnation);
         let mut actions = Vec::new();
         let heard = state
             .protocol
@@ -266,13 +269,44 @@ impl Node {
         let mut actions = Vec::new();
         state.protocol.evict_all(self.now(), &mut actions);
         self.execute(&segment, &mut state, &actions, &[]);
+        drop(state);
+        let home = id.home();
+        if home != self.me.node && self.peers.link(home).is_none() {
+            // Nobody will say that it is destroyed.
+            self.forget_segment(id);
+        }
     }
 
-    /// The segment is destroyed: nobody has it attached any more.
+    /// The segment is destroyed. Should somebody have it attached all the same,
+    /// by a home's mistake, nothing of it is left to see.
     pub(crate) fn forget_segment(&self, id: ObjectId) {
-        if self.segments.remove(id).is_some() {
-            self.keeper.end_memory(id, View::Shared);
+        let Some(segment) = self.segments.remove(id) else {
+            return;
+        };
+        let mut state = segment.state.lock();
+        state.memory.poison_all(&self.spaces, self);
+        for view in state.memory.views() {
+            self.keeper.end_memory(id, view);
         }
+    }
+
+    /// Tells a segment, in the table already, of the deaths that came before it:
+    /// [`Node::memory_of_dead`] has not met it. The home's counts only if it is
+    /// of the life that gave the attachment.
+    pub(super) fn learn_deaths(&self, segment: &Segment, home: &Link) {
+        let mut state = segment.state.lock();
+        let mut actions = Vec::new();
+        let mut over = self.peers.ended();
+        over.remove(&home.node);
+        if home.is_lost() {
+            over.insert(home.node, home.incarnation);
+        }
+        for (node, incarnation) in over {
+            state
+                .protocol
+                .node_died(node, incarnation, self.now(), &mut actions);
+        }
+        self.execute(segment, &mut state, &actions, &[]);
     }
 
     /// What a node's death does to memory.
@@ -284,13 +318,10 @@ impl Node {
                 .protocol
                 .node_died(dead, incarnation, self.now(), &mut actions);
             self.execute(&segment, &mut state, &actions, &[]);
-        }
-    }
-
-    /// A node that had died is here in a new life.
-    pub(crate) fn memory_of_new(&self, node: NodeId, incarnation: Incarnation) {
-        for segment in self.segments.all() {
-            segment.state.lock().protocol.node_joined(node, incarnation);
+            drop(state);
+            if segment.id.home() == dead && !self.spaces.is_mapped(segment.id, None) {
+                self.forget_segment(segment.id);
+            }
         }
     }
 
@@ -298,7 +329,7 @@ impl Node {
         let State { memory, .. } = state;
         for action in actions {
             match *action {
-                Action::Protect { granule } => memory.protect(granule, &self.spaces, &self.late),
+                Action::Protect { granule } => memory.protect(granule, &self.spaces, self),
                 Action::Copy { granule } => memory.copy(granule),
                 Action::Drop { granule } => memory.discard(granule),
                 Action::Send { to, message } => {
@@ -315,16 +346,16 @@ impl Node {
                     content,
                 } => {
                     let bytes = (content == Content::Data).then_some(payload);
-                    let done = memory.install(granule, access, bytes, &self.spaces, &self.late);
+                    let done = memory.install(granule, access, bytes, &self.spaces, self);
                     if let Err(error) = done {
                         self.die(&format!("no memory for a page of shared memory: {error}"));
                     }
                 }
                 Action::Permit { granule, access } => {
-                    memory.permit(granule, access, &self.spaces, &self.late);
+                    memory.permit(granule, access, &self.spaces, self);
                 }
-                Action::Poison { granule } => memory.poison(granule, &self.spaces, &self.late),
-                Action::PoisonAll => memory.poison_all(&self.spaces, &self.late),
+                Action::Poison { granule } => memory.poison(granule, &self.spaces, self),
+                Action::PoisonAll => memory.poison_all(&self.spaces, self),
                 Action::Arm { granule, at } => {
                     let at = self.began + Duration::from_nanos(at);
                     self.timer.at(
@@ -361,4 +392,107 @@ fn carries_data(message: &Message) -> bool {
             ..
         }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use dipc_wire::coherence::Access;
+    use dipc_wire::frame::FrameBuffer;
+
+    use super::super::testing::{link_to, solo_node};
+    use super::*;
+
+    const SHAPE: Shape = Shape {
+        size: 4096,
+        granule: 4096,
+        quantum: 0,
+    };
+
+    fn on_fault(segment: &Segment) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let mut state = segment.state.lock();
+        state.protocol.fault(0, Access::Read, 0, &mut actions);
+        actions
+    }
+
+    #[test]
+    fn a_segment_whose_home_died_while_it_was_attached_is_poisoned_not_waited_for() {
+        let node = solo_node();
+        let (home, _stream) = link_to(&node, 2, 7);
+        // The home has answered the attach, and is dead before the segment is entered.
+        node.link_lost(&home, "test");
+        let id = ObjectId::new(home.node, 1);
+        let segment = node.segments.enter(node.me, id, SHAPE).unwrap();
+        node.learn_deaths(&segment, &home);
+        assert_eq!(on_fault(&segment), [Action::Poison { granule: 0 }]);
+    }
+
+    #[test]
+    fn a_segment_whose_home_is_dead_is_forgotten_when_nobody_has_it_attached() {
+        let node = solo_node();
+        let (home, _stream) = link_to(&node, 2, 7);
+        let [idle, used] = [1, 2].map(|serial| ObjectId::new(home.node, serial));
+        node.segments.enter(node.me, idle, SHAPE).unwrap();
+        node.settle_detached(idle, View::Shared);
+        assert!(
+            node.segments.get(idle).is_some(),
+            "its home may want it back"
+        );
+        node.link_lost(&home, "test");
+        assert!(node.segments.get(idle).is_none());
+        // One whose attach was under way, and has failed now.
+        node.segments.enter(node.me, used, SHAPE).unwrap();
+        node.settle_detached(used, View::Shared);
+        assert!(node.segments.get(used).is_none());
+    }
+
+    #[test]
+    fn an_earlier_death_of_its_home_costs_a_segment_of_the_present_life_nothing() {
+        let node = solo_node();
+        let (earlier, _stream) = link_to(&node, 2, 7);
+        node.link_lost(&earlier, "test");
+        let (home, _stream) = link_to(&node, 2, 8);
+        let segment = node
+            .segments
+            .enter(node.me, ObjectId::new(home.node, 1), SHAPE)
+            .unwrap();
+        node.learn_deaths(&segment, &home);
+        assert!(matches!(
+            on_fault(&segment)[..],
+            [Action::Send {
+                message: Message::Request { .. },
+                ..
+            }]
+        ));
+    }
+
+    #[test]
+    fn the_first_request_of_a_peers_new_life_is_answered() {
+        let node = solo_node();
+        let id = ObjectId::new(node.me.node, 1);
+        node.segments.enter(node.me, id, SHAPE).unwrap();
+        let (earlier, _stream) = link_to(&node, 2, 7);
+        node.link_lost(&earlier, "test");
+        let (link, mut stream) = link_to(&node, 2, 8);
+        let request = Message::Request {
+            granule: 0,
+            access: Access::Read,
+            ticket: 5,
+            incarnation: link.incarnation,
+        };
+        node.coherence(&link, id, request, &[]).unwrap();
+        link.lose();
+        let mut buffer = FrameBuffer::new();
+        while let count @ 1.. = stream.read(buffer.space()).unwrap() {
+            buffer.filled(count);
+        }
+        let frame = buffer.next_frame().unwrap().expect("a grant");
+        assert!(matches!(
+            frame.message().unwrap(),
+            peer::Message::Coherence {
+                message: Message::Grant { ticket: 5, .. },
+                ..
+            }
+        ));
+    }
 }

@@ -12,6 +12,7 @@ use crossbeam::channel::bounded;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId};
 use nix::sys::signal::{SigSet, Signal};
+use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
@@ -185,7 +186,7 @@ impl Node {
     }
 }
 
-fn assemble(
+pub(super) fn assemble(
     config: &Config,
     keeper: Keeper,
     name: String,
@@ -213,6 +214,7 @@ fn assemble(
         began: Instant::now(),
         home: Home::new(me, Limits::LINUX, settings, timer.clone()),
         peers: Peers::default(),
+        ending: Mutex::default(),
         names,
         processes: Arc::new(Processes::new().map_err(system("cannot watch processes"))?),
         spaces: Spaces::default(),

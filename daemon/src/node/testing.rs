@@ -1,0 +1,47 @@
+//! A node for tests: no referee, no threads, and a keeper that nobody is.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+use clap::Parser;
+use dipc_wire::peer::{Hello, MAGIC, VERSIONS};
+use dipc_wire::{Incarnation, NodeId};
+
+use super::Node;
+use super::link::Link;
+use super::start::assemble;
+use crate::config::Config;
+use crate::keeper::Keeper;
+
+/// A cluster of one.
+pub(super) fn solo_node() -> Arc<Node> {
+    let config = Config::parse_from(["dipcd", "--name", "test"]);
+    assemble(
+        &config,
+        Keeper::nobody(),
+        "test".into(),
+        String::new(),
+        None,
+    )
+    .unwrap()
+}
+
+/// A link of `node` to a life of a peer, and the peer's end of it.
+pub(super) fn link_to(node: &Node, peer: u8, incarnation: u64) -> (Arc<Link>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    let hello = Hello {
+        magic: MAGIC,
+        versions: VERSIONS,
+        cluster: node.me.cluster,
+        node: NodeId::new(peer).unwrap(),
+        incarnation: Incarnation(incarnation),
+        to: node.me.node,
+        to_incarnation: node.me.incarnation,
+    };
+    let link = Link::new(&ours, &hello, node.counters.clone()).unwrap();
+    let connected = node.peers.connect(&link, || Ok::<(), ()>(()));
+    assert_eq!(connected, Ok(Some(())));
+    (link, theirs)
+}
