@@ -103,9 +103,11 @@ pub enum Refusal {
     Exhausted,
     /// A living member has the name.
     #[error(
-        "node {node} has this name and is alive: start dipcd with another --name, or end that node first"
+        "{name:?} is the name of node {node}, which is alive: start dipcd with another --name, or end that node first"
     )]
     NameTaken {
+        /// The name.
+        name: String,
         /// The member.
         node: NodeId,
     },
@@ -119,8 +121,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether it passes with time; otherwise something has to be changed first.
     pub fn retry(&self) -> bool {
-        // A member that is hung, or whose host is gone, is found dead in time.
-        matches!(self, Refusal::Crowded | Refusal::NameTaken { .. })
+        matches!(self, Refusal::Crowded)
     }
 }
 

@@ -45,7 +45,7 @@ impl Naming {
             .get(node)
             .is_some_and(|m| m.link.up().is_some())
         {
-            return Err(Refusal::NameTaken { node });
+            return Err(Refusal::NameTaken { name, node });
         }
         let incarnation = self.members.next_life()?;
         self.replace(node, out);

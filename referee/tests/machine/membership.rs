@@ -47,7 +47,7 @@ fn a_living_members_name_is_refused_and_the_member_lives_on() {
     let mut rig = Rig::pair();
     rig.join(3, "a");
     let heard = rig.heard();
-    assert!(heard[0].starts_with("3: Refused true node 1 has this name"));
+    assert!(heard[0].starts_with("3: Refused false \"a\" is the name of node 1"));
     assert!(heard[1..].iter().all(|line| line.starts_with("3: ")));
 }
 
