@@ -91,11 +91,13 @@ impl Node {
                     && self.peers.link(node).is_none()
                     && let Err(error) = self.connect(node, incarnation, address)
                 {
-                    // A newcomer that cannot reach a member is the one to go.
-                    let _ = ready.send(Err(format!(
+                    let problem = format!(
                         "cannot connect to member {name} at {address}: {error}. Check that this \
                          host reaches that address, or end that node"
-                    )));
+                    );
+                    tracing::error!("{problem}");
+                    // A newcomer that cannot reach a member is the one to go.
+                    let _ = ready.send(Err(problem));
                 }
             }
             ToNode::Gone { node, incarnation } => self.ended(node, incarnation),

@@ -9,12 +9,17 @@ use parking_lot::{Condvar, Mutex};
 
 /// A list of things to do, each at its time.
 ///
-/// Nothing is ever taken off it: who no longer wants a thing finds, when it
-/// comes, that there is nothing to do.
+/// An entry may come although it is no longer wanted: whoever acts on it finds
+/// that there is nothing to do. [`Timer::cancel`] is for those that would stay
+/// long.
 pub(crate) struct Timer<T> {
     list: Mutex<List<T>>,
     earlier: Condvar,
 }
+
+/// Names an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Entry((Instant, u64));
 
 struct List<T> {
     entries: BTreeMap<(Instant, u64), T>,
@@ -38,7 +43,7 @@ impl<T: Send + 'static> Timer<T> {
     }
 
     /// Does `what` at `when`, or as soon as possible if that has passed.
-    pub(crate) fn at(&self, when: Instant, what: T) {
+    pub(crate) fn at(&self, when: Instant, what: T) -> Entry {
         let mut list = self.list.lock();
         list.serial += 1;
         let key = (when, list.serial);
@@ -46,6 +51,12 @@ impl<T: Send + 'static> Timer<T> {
         if list.sleeps_until.is_none_or(|until| when < until) {
             self.earlier.notify_one();
         }
+        Entry(key)
+    }
+
+    /// Takes an entry off the list, if it has not happened yet.
+    pub(crate) fn cancel(&self, entry: Entry) {
+        self.list.lock().entries.remove(&entry.0);
     }
 
     /// Starts the thread, which calls `act` for each entry.
@@ -89,6 +100,19 @@ mod tests {
     use crossbeam::channel;
 
     use super::*;
+
+    #[test]
+    fn a_cancelled_entry_is_gone_at_once_and_does_not_happen() {
+        let timer = Timer::new();
+        let now = Instant::now();
+        let far = timer.at(now + Duration::from_secs(3600), 1u32);
+        let near = timer.at(now, 2);
+        timer.at(now, 3);
+        timer.cancel(far);
+        timer.cancel(near);
+        assert_eq!(timer.list.lock().entries.len(), 1);
+        assert_eq!(timer.next(), 3);
+    }
 
     #[test]
     fn entries_happen_in_the_order_of_their_times() {

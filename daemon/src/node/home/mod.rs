@@ -47,7 +47,6 @@ pub(crate) struct Home {
     undo: Mutex<HashMap<Pid, BTreeSet<ObjectId>>>,
     limits: Limits,
     settings: Settings,
-    timer: Arc<Timer<Task>>,
     pub(crate) users: Users,
 }
 
@@ -99,11 +98,10 @@ impl Home {
             sems: RwLock::new(Registry::new(me.node, Kind::Sem, &limits, first)),
             msgs: RwLock::new(Registry::new(me.node, Kind::Msg, &limits, first)),
             shms: RwLock::new(Registry::new(me.node, Kind::Shm, &limits, first)),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(timer),
             undo: Mutex::new(HashMap::new()),
             limits,
             settings,
-            timer,
             users: Users::default(),
         }
     }

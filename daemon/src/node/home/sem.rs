@@ -7,7 +7,6 @@ use dipc_wire::{Errno, ObjectId, Pid};
 
 use super::waiters::{Target, WaitsOn};
 use super::{Caller, Home, answer, now, with};
-use crate::node::Task;
 use crate::node::answer::Asker;
 use crate::semantics::Ticket;
 use crate::semantics::limits::check_value;
@@ -58,7 +57,7 @@ impl Home {
         )?;
         if let Some(timeout) = timeout {
             let end = Instant::now() + Duration::from_nanos(timeout);
-            self.timer.at(end, Task::TimeOut(ticket));
+            self.waiters.until(ticket, end);
         }
         Some(ticket)
     }

@@ -1,18 +1,23 @@
 //! Calls that wait: whom to answer when they no longer do.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use dipc_wire::call::Reply;
 use dipc_wire::{Errno, NodeId, ObjectId, Pid};
 use parking_lot::Mutex;
 
 use super::{Home, Objects, Slot};
+use crate::node::Task;
 use crate::node::answer::Asker;
+use crate::node::timer::{Entry, Timer};
 use crate::semantics::{Granted, Outcome, Queue, SemSet, Ticket, Wake};
 
 /// All calls that wait in this home.
 pub(crate) struct Waiters {
+    timer: Arc<Timer<Task>>,
     tickets: AtomicU64,
     table: Mutex<Table>,
 }
@@ -29,6 +34,8 @@ struct Waiter {
     asker: Asker,
     pid: Pid,
     on: WaitsOn,
+    /// When it has waited long enough.
+    deadline: Option<Entry>,
 }
 
 /// Where a waiter stands in line.
@@ -47,8 +54,9 @@ pub(super) struct Target<'a, T> {
 }
 
 impl Waiters {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(timer: Arc<Timer<Task>>) -> Self {
         Waiters {
+            timer,
             tickets: AtomicU64::new(1),
             table: Mutex::default(),
         }
@@ -64,7 +72,15 @@ impl Waiters {
         if let Asker::Peer { link, tag } = &asker {
             table.remote.insert((link.node, *tag), ticket);
         }
-        table.waiters.insert(ticket, Waiter { asker, pid, on });
+        table.waiters.insert(
+            ticket,
+            Waiter {
+                asker,
+                pid,
+                on,
+                deadline: None,
+            },
+        );
     }
 
     fn take(&self, ticket: Ticket) -> Option<Waiter> {
@@ -73,7 +89,21 @@ impl Waiters {
         if let Asker::Peer { link, tag } = &waiter.asker {
             table.remote.remove(&(link.node, *tag));
         }
+        drop(table);
+        if let Some(deadline) = waiter.deadline {
+            self.timer.cancel(deadline);
+        }
         Some(waiter)
+    }
+
+    /// The call waits no longer than until `end`.
+    pub(super) fn until(&self, ticket: Ticket, end: Instant) {
+        let deadline = self.timer.at(end, Task::TimeOut(ticket));
+        match self.table.lock().waiters.get_mut(&ticket) {
+            Some(waiter) => waiter.deadline = Some(deadline),
+            // Granted meanwhile.
+            None => self.timer.cancel(deadline),
+        }
     }
 
     /// The call that a peer names so, if it waits.
