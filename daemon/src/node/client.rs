@@ -11,18 +11,17 @@
 //! - the socket ends with ECONNRESET: the answer lay in it unread;
 //! - the process ends while a forked child holds its socket open.
 
-use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
 use dipc_wire::call::{Call, Reply};
-use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
-use dipc_wire::local::{Hello, HelloReply, MAGIC, PACKET, Request, Response, VERSION};
+use dipc_wire::frame::{Encoded, FrameError};
+use dipc_wire::local::{Hello, HelloReply, MAGIC, Request, Response, VERSION};
 use dipc_wire::peer::Message;
 use dipc_wire::{Errno, NodeId, ObjectId};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recv, recvmsg, sockopt};
+use nix::sys::socket::{getsockopt, sockopt};
 use parking_lot::{Mutex, MutexGuard};
 use socket2::Socket;
 use thiserror::Error;
@@ -33,13 +32,12 @@ use super::attach::Attaching;
 use super::home::Caller;
 use super::outbox::{Closed, Cut, Outbox};
 use super::process::{Process, effective_rights};
+use super::reader::Reader;
 use crate::semantics::{Credentials, Ticket};
 
 /// More unread bytes than this, and a program is given up: it asks one thing at
 /// a time, so it has one answer to read.
 const BACKLOG: usize = 64 << 20;
-/// Descriptors that may come before the request they belong to.
-const DESCRIPTORS: usize = 4;
 
 /// A connected thread of a program.
 pub(crate) struct Client {
@@ -145,11 +143,7 @@ pub(super) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Result<()> 
 
 impl Node {
     fn serve_client(self: &Arc<Self>, stream: &Socket) {
-        let mut reader = Reader {
-            buffer: FrameBuffer::new(),
-            descriptors: Vec::new(),
-            expects_descriptors: true,
-        };
+        let mut reader = Reader::new();
         let client = match self.greet(stream, &mut reader) {
             Ok(Some(client)) => client,
             Ok(None) => return,
@@ -484,63 +478,6 @@ impl Client {
     }
 }
 
-/// What has arrived on a connection and is not yet used.
-struct Reader {
-    buffer: FrameBuffer,
-    descriptors: Vec<OwnedFd>,
-    /// Whether the next request may bring descriptors: to look for them costs
-    /// every read, and only few requests have any. Others lose theirs.
-    expects_descriptors: bool,
-}
-
-impl Reader {
-    /// Waits for more; false at the connection's end.
-    fn read(&mut self, stream: &Socket) -> Result<bool, ClientError> {
-        let count = if self.expects_descriptors {
-            self.receive_with_descriptors(stream)?
-        } else {
-            loop {
-                match recv(
-                    stream.as_raw_fd(),
-                    self.buffer.space_of(PACKET),
-                    MsgFlags::empty(),
-                ) {
-                    Err(nix::Error::EINTR) => {}
-                    other => break other?,
-                }
-            }
-        };
-        self.buffer.filled(count);
-        Ok(count > 0)
-    }
-
-    fn receive_with_descriptors(&mut self, stream: &Socket) -> Result<usize, ClientError> {
-        let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS]);
-        loop {
-            let mut slices = [IoSliceMut::new(self.buffer.space_of(PACKET))];
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-            let result = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut control), flags);
-            let message = match result {
-                Err(nix::Error::EINTR) => continue,
-                other => other?,
-            };
-            for part in message.cmsgs()? {
-                if let ControlMessageOwned::ScmRights(fds) = part {
-                    // SAFETY: the kernel has just put these descriptors into our
-                    // table, for this message.
-                    let owned = fds.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) });
-                    self.descriptors.extend(owned);
-                }
-            }
-            if self.descriptors.len() > DESCRIPTORS {
-                // Requests take them as they come: so many are to exhaust ours.
-                return Err(ClientError::Descriptors);
-            }
-            return Ok(message.bytes);
-        }
-    }
-}
-
 fn io_errno(error: std::io::Error) -> ClientError {
     ClientError::Io(nix::Error::from_raw(
         error.raw_os_error().unwrap_or(libc::EIO),
@@ -549,10 +486,9 @@ fn io_errno(error: std::io::Error) -> ClientError {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{IoSlice, Read, Write};
+    use std::io::{Read, Write};
 
     use dipc_wire::call::SemOp;
-    use nix::sys::socket::{ControlMessage, sendmsg};
     use socket2::{Domain, Type};
 
     use super::super::testing::solo_node;
@@ -562,11 +498,7 @@ mod tests {
         let (ours, mut theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
         let hello = Encoded::new(&Hello::ours(), 0).unwrap();
         theirs.write_all(hello.as_ref()).unwrap();
-        let mut reader = Reader {
-            buffer: FrameBuffer::new(),
-            descriptors: Vec::new(),
-            expects_descriptors: true,
-        };
+        let mut reader = Reader::new();
         let client = node.greet(&ours, &mut reader).unwrap().unwrap();
         (client, ours, theirs, reader)
     }
@@ -601,25 +533,5 @@ mod tests {
         drop((ours, client));
         let mut rest = Vec::new();
         let _ = theirs.read_to_end(&mut rest);
-    }
-
-    #[test]
-    fn descriptors_without_a_request_are_refused_before_they_exhaust_ours() {
-        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
-        let mut reader = Reader {
-            buffer: FrameBuffer::new(),
-            descriptors: Vec::new(),
-            expects_descriptors: true,
-        };
-        let fds = [theirs.as_raw_fd(); DESCRIPTORS];
-        let rights = [ControlMessage::ScmRights(&fds)];
-        let mut bring = || {
-            let byte = [IoSlice::new(&[0])];
-            let flags = MsgFlags::empty();
-            sendmsg::<()>(theirs.as_raw_fd(), &byte, &rights, flags, None).unwrap();
-            reader.read(&ours)
-        };
-        assert!(matches!(bring(), Ok(true)));
-        assert!(matches!(bring(), Err(ClientError::Descriptors)));
     }
 }

@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`start`] | puts a node together, and takes it down |
-//! | [`client`] | one connection of a local program |
+//! | [`client`], [`reader`] | one connection of a local program, and what it brings |
 //! | [`calls`] | where a call goes: to this home or another |
 //! | [`home`] | the objects whose home is this node |
 //! | [`attach`] | `shmat`, `shmdt` and `fork` of local programs |
@@ -32,6 +32,7 @@ mod names;
 mod outbox;
 mod peers;
 mod process;
+mod reader;
 mod segments;
 mod start;
 #[cfg(test)]
