@@ -16,6 +16,9 @@ from sysv_ipc import IPC_CREAT
 KEY, SIZE = 0x68656C6C, 128
 FROM_GREETER, FROM_ANSWERER = 1, 2
 
+if len(sys.argv) != 2 or sys.argv[1] not in ("greet", "answer"):
+    sys.exit("usage: hello.py greet|answer")
+
 segment = sysv_ipc.SharedMemory(KEY, IPC_CREAT, 0o600, SIZE)
 turns = sysv_ipc.Semaphore(KEY, IPC_CREAT, 0o600)
 queue = sysv_ipc.MessageQueue(KEY, IPC_CREAT, 0o600, SIZE)
@@ -65,7 +68,5 @@ def answer(me):
     turns.acquire()
 
 
-parts = {"greet": greet, "answer": answer}
-if len(sys.argv) != 2 or sys.argv[1] not in parts:
-    sys.exit("usage: hello.py greet|answer")
-parts[sys.argv[1]](f"Python, process {os.getpid()} on node {os.environ.get('DIPC_NODE', 0)}")
+part = {"greet": greet, "answer": answer}[sys.argv[1]]
+part(f"Python, process {os.getpid()} on node {os.environ.get('DIPC_NODE', 0)}")

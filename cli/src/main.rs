@@ -6,7 +6,7 @@
 //! | `up`, `down` | [`up`], [`down`]; daemons are started and ended in [`launch`] |
 //! | `exec`, `run` | [`exec`], [`run`]; what a program needs is in [`program`] |
 //! | `ls`, `rm`, `status` | [`ls`], [`rm`], [`status`]; whom they ask is in [`target`] |
-//! | `demo`, `bench` | [`demo`], [`bench`] |
+//! | `demo`, `bench` | [`demo`], [`mod@bench`] |
 //!
 //! A local cluster is a folder with a record ([`cluster`]); its processes are
 //! known by number and start time ([`process`]), so no stranger is ever hit.

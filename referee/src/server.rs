@@ -2,7 +2,7 @@
 //!
 //! One thread a connection reads, and answers under the one lock; one thread
 //! accepts; one sleeps until something is due. Nothing under the lock waits:
-//! see [`crate::link`].
+//! see `link`.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
