@@ -7,7 +7,7 @@
 //! daemon hears of the child. A write protection that ran in between would miss
 //! the child and leave it a writable page. Two rules close the gap:
 //!
-//! 1. A call on a space answers [`uffd::Error::Changing`] while one of its fork
+//! 1. A call on a space answers [`Error::Changing`] while one of its fork
 //!    events is unread. Whoever gets that answer reads the events
 //!    ([`Spaces::read`]) and starts again from the first mapping.
 //! 2. Events are read, and a child is entered with all its mappings, under the
