@@ -361,6 +361,19 @@ fn a_forked_child_counts_as_an_attachment_and_detaches_on_its_own() {
 }
 
 #[test]
+fn a_program_that_becomes_a_daemon_keeps_its_attachments() {
+    let cluster = Cluster::start(2);
+    let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
+    let id = shared(&mut [&mut one, &mut two], PAGE);
+    one.must("poke 0 0 3");
+    two.must("daemonize");
+    assert_eq!(two.must("peek 0 0"), 3);
+    two.must("poke 0 8 4");
+    assert_eq!(one.must("peek 0 8"), 4);
+    until_attached(&mut one, id, 2);
+}
+
+#[test]
 fn one_process_attaches_a_segment_twice_and_sees_one_memory() {
     let cluster = Cluster::start(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));

@@ -384,6 +384,15 @@ impl Spaces {
         self.inner.read().mappings(space).to_vec()
     }
 
+    /// What a process maps, in all its spaces.
+    pub fn mappings_of(&self, pid: u32) -> Vec<Mapping> {
+        let inner = self.inner.read();
+        let of = inner.spaces.values();
+        of.filter(|entry| entry.space.pid == Some(pid))
+            .flat_map(|entry| entry.mappings.iter().cloned())
+            .collect()
+    }
+
     /// The space in which a process registered its mappings last.
     pub fn of_process(&self, pid: u32) -> Option<Arc<Space>> {
         let inner = self.inner.read();

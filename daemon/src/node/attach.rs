@@ -13,16 +13,18 @@
 //!   mprotect ◀────────── done ────
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dipc_wire::call::{Call, Reply, flags};
 use dipc_wire::frame::MAX_PAYLOAD;
 use dipc_wire::local::{Inherited, Response};
 use dipc_wire::peer::{Caller as PeerCaller, Message};
 use dipc_wire::{Errno, ObjectId, Pid};
+use parking_lot::Mutex;
 
 use super::client::{Client, ClientError};
 use super::link::Link;
@@ -372,11 +374,15 @@ impl Node {
             return Ok(());
         }
         let uffd = uffd.ok_or(Errno::EINVAL)?;
-        if parent_of(client.pid()) != Some(parent) {
-            return Err(Errno::EPERM);
-        }
-        let theirs = self.spaces.of_process(parent).ok_or(Errno::EPERM)?;
-        let theirs = self.spaces.mappings(theirs.id);
+        let theirs = if parent_of(client.pid()) == Some(parent) {
+            self.spaces.mappings_of(parent)
+        } else {
+            // A daemon's parent ends right after the fork, noticed or not.
+            if let Some(process) = self.processes.get(parent) {
+                self.reap_spaces(&process);
+            }
+            self.bequests.claim(parent, client.process.uid)
+        };
         let find = |wanted: &Inherited| {
             theirs.iter().find(|m| {
                 m.segment.raw() == wanted.id
@@ -408,8 +414,12 @@ impl Node {
 
     /// Drops the address spaces of a process, and of forked children that no
     /// process is known of, as far as they are gone.
-    pub(super) fn reap_spaces(&self, pid: u32) {
+    pub(super) fn reap_spaces(&self, process: &Process) {
+        let pid = process.pid;
         for (space, mappings) in self.spaces.reap(pid) {
+            if !self.faults.forks {
+                self.bequests.leave(process, &mappings, self.timeout);
+            }
             self.keeper.end_space(space);
             for mapping in &mappings {
                 self.settle_detached(mapping.segment, mapping.view);
@@ -435,7 +445,7 @@ impl Node {
         for client in process.clients() {
             client.process_ended();
         }
-        self.reap_spaces(process.pid);
+        self.reap_spaces(process);
         for home in process.undo_homes() {
             if home == self.me.node {
                 self.home.exit(self.pid(process.pid));
@@ -443,6 +453,43 @@ impl Node {
                 let _ = link.send(&Message::Exited { pid: process.pid }, &[]);
             }
         }
+    }
+}
+
+/// What processes had mapped that have just ended: for their children, which
+/// report late. Only where the kernel does not tell of forks.
+#[derive(Default)]
+pub(crate) struct Bequests {
+    by_parent: Mutex<HashMap<u32, Bequest>>,
+}
+
+struct Bequest {
+    uid: u32,
+    until: Instant,
+    mappings: Vec<Mapping>,
+}
+
+impl Bequests {
+    fn leave(&self, parent: &Process, mappings: &[Mapping], keep: Duration) {
+        let now = Instant::now();
+        let mut all = self.by_parent.lock();
+        all.retain(|_, bequest| bequest.until > now);
+        let bequest = all.entry(parent.pid).or_insert_with(|| Bequest {
+            uid: parent.uid,
+            until: now + keep,
+            mappings: Vec::new(),
+        });
+        bequest.mappings.extend_from_slice(mappings);
+    }
+
+    /// Nobody can tell any more whose child it is; but it is of the same user,
+    /// and knows what lay where.
+    fn claim(&self, parent: u32, uid: u32) -> Vec<Mapping> {
+        let all = self.by_parent.lock();
+        let bequest = all.get(&parent).filter(|bequest| bequest.uid == uid);
+        bequest
+            .map(|bequest| bequest.mappings.clone())
+            .unwrap_or_default()
     }
 }
 

@@ -165,7 +165,7 @@ impl Node {
         if let Some(attaching) = attaching {
             self.abandon(&client, attaching);
         }
-        self.reap_spaces(client.process.pid);
+        self.reap_spaces(&client.process);
     }
 
     /// Finds out who connects. `None`: it speaks another version, and was told.

@@ -114,6 +114,7 @@ pub(crate) struct Node {
     pub(crate) keeper: Keeper,
     pub(crate) late: segments::Late,
     pub(crate) faults: attach::FaultService,
+    pub(crate) bequests: attach::Bequests,
 }
 
 impl Node {

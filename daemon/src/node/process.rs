@@ -154,6 +154,11 @@ impl Processes {
         table.remove(&pid)
     }
 
+    /// The one that has this pid, if it is known.
+    pub(crate) fn get(&self, pid: u32) -> Option<Arc<Process>> {
+        self.table.lock().get(&pid).cloned()
+    }
+
     /// All of them.
     pub(crate) fn list(&self) -> Vec<Arc<Process>> {
         self.table.lock().values().cloned().collect()

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
-use super::attach::FaultService;
+use super::attach::{Bequests, FaultService};
 use super::counters::Counters;
 use super::home::Home;
 use super::membership::PINGS;
@@ -224,6 +224,7 @@ pub(super) fn assemble(
         keeper,
         late: Late::new(),
         faults: fault_service(),
+        bequests: Bequests::default(),
     }))
 }
 

@@ -101,6 +101,17 @@ static void reap(struct line *l)
     succeed(l, status);
 }
 
+/* daemonize: goes on in a child, as daemon(3) does */
+static void daemonize(struct line *l)
+{
+    pid_t pid = fork();
+    if (pid == -1)
+        return fail(l);
+    if (pid > 0)
+        _exit(0);
+    succeed(l, 0);
+}
+
 /* exec: this program anew, in the same process */
 static void exec_anew(struct line *l)
 {
@@ -207,6 +218,7 @@ static void get_many(struct line *l)
 }
 
 const struct command processes[] = {
+    {"daemonize", 0, daemonize},
     {"fork", 0, fork_child},  {"send", 2, send_child}, {"receive", 1, receive_child},
     {"child", 2, ask_child},  {"reap", 1, reap},       {"exec", 0, exec_anew},
     {"exit", 0, leave},       {"handle", 2, handle},   {"caught", 0, count_caught},
