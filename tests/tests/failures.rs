@@ -245,7 +245,9 @@ fn programs_of_a_killed_daemon_get_errors_and_keep_what_is_local() {
     assert_eq!(two.ask(format!("semget 0x9 1 {CREATE}")), "! ETIMEDOUT");
     two.must(format!("semop {local} 0:1"));
     two.must(format!("semrm {local}"));
-    assert_eq!(one.must(format!("getncnt {set} 0")), 0);
+    wait::until("node 1 has dropped the waiter", || {
+        one.must(format!("getncnt {set} 0")) == 0
+    });
 }
 
 #[test]

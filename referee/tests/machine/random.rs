@@ -414,13 +414,18 @@ impl World {
         }
     }
 
-    /// Among those whom the referee believes alive, one at most has a key or
-    /// may create it.
+    /// Among those whom the referee believes alive and has heard to the end, one
+    /// at most has a key or may create it.
+    ///
+    /// Two may come back to a new referee with the same key: the old one had
+    /// given it away when it took the first for dead, who has not heard so. The
+    /// second to say that it owns the key is fenced then, before it has settled.
     fn check(&self) {
         for key in KEYS {
             let alive = |node: &&Node| {
                 let life = node.me.map(|me| (me.node, me.incarnation));
-                life.is_some_and(|life| self.post.present.contains(&life))
+                let settled = !node.outbox.contains(&ToReferee::Settled);
+                settled && life.is_some_and(|life| self.post.present.contains(&life))
             };
             let has = |node: &&Node| {
                 node.owned.contains_key(&key) || node.grants.values().any(|k| *k == key)
