@@ -490,12 +490,14 @@ fn breaks_off(test: &str, announced: usize, packets: &[&[u8]]) {
     connection.call();
     connection.reply(Reply::Id(id()));
     connection.call();
+    // Before the answer: the program goes on as soon as it has seen enough, and
+    // must not find a daemon that never answers.
+    std::fs::remove_file(fake.socket()).unwrap();
     let reply = header(Reply::Message { mtype: 1 }, announced);
     connection.send(&[reply.as_ref()], &[]);
     packets
         .iter()
         .for_each(|packet| connection.send(&[packet], &[]));
-    std::fs::remove_file(fake.socket()).unwrap();
     drop(connection);
     let output = probe.finish();
     let first = output.stdout.lines().next().unwrap();
