@@ -1,6 +1,7 @@
 //! Finding and making objects of this home.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dipc_wire::{Errno, Kind, ObjectId};
 use parking_lot::Mutex;
@@ -49,7 +50,7 @@ impl Home {
         self.limits.check_create(kind, size)?;
         let permissions = |id| Permissions::new(id, key, &caller.credentials, flags);
         let weight = weight(kind, size);
-        match kind {
+        let made = match kind {
             Kind::Sem => insert(&self.sems, kind, key, weight, |id| {
                 SemSet::new(permissions(id), size as u16, now())
             }),
@@ -60,7 +61,26 @@ impl Home {
                 let (granule, quantum) = (self.settings.granule, self.settings.quantum);
                 Segment::new(permissions(id), size, granule, quantum, caller.pid, now())
             }),
+        };
+        match made {
+            Ok(_) => self.full.store(false, Ordering::Relaxed),
+            Err(Errno::ENOSPC) => self.say_full(kind),
+            Err(_) => {}
         }
+        made
+    }
+
+    /// For people, once until there is room again: the program only learns ENOSPC.
+    fn say_full(&self, kind: Kind) {
+        if self.full.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (objects, total) = (self.limits.objects(kind), self.limits.total(kind));
+        tracing::warn!(
+            %kind, objects, total,
+            "an object was refused: this home has as many as it may, or their sizes together \
+             are at their limit. `dipc ls` shows them, `dipc rm` removes those left behind"
+        );
     }
 }
 

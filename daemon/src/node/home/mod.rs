@@ -16,6 +16,7 @@ mod waiters;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dipc_wire::call::{Call, Perm, Reply};
@@ -46,6 +47,8 @@ pub(crate) struct Home {
     /// In which sets a process may have adjustments.
     undo: Mutex<HashMap<Pid, BTreeSet<ObjectId>>>,
     limits: Limits,
+    /// Whether it was said that a limit is reached.
+    full: AtomicBool,
     settings: Settings,
     pub(crate) users: Users,
 }
@@ -101,6 +104,7 @@ impl Home {
             waiters: Waiters::new(timer),
             undo: Mutex::new(HashMap::new()),
             limits,
+            full: AtomicBool::new(false),
             settings,
             users: Users::default(),
         }
