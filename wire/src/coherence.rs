@@ -147,6 +147,20 @@ pub enum Message {
 }
 
 impl Message {
+    /// Whether the granule's bytes are the frame's payload.
+    pub const fn carries_data(&self) -> bool {
+        matches!(
+            self,
+            Message::Grant {
+                content: Content::Data,
+                ..
+            } | Message::Evict {
+                content: Content::Data,
+                ..
+            }
+        )
+    }
+
     /// Which granule it is about.
     pub const fn granule(&self) -> u64 {
         match *self {

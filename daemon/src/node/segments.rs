@@ -333,7 +333,7 @@ impl Node {
                 Action::Copy { granule } => memory.copy(granule),
                 Action::Drop { granule } => memory.discard(granule),
                 Action::Send { to, message } => {
-                    let bytes = if carries_data(&message) {
+                    let bytes = if message.carries_data() {
                         memory.aside()
                     } else {
                         &[]
@@ -379,19 +379,6 @@ impl Node {
             let _ = link.send(&peer::Message::Coherence { id, message }, bytes);
         }
     }
-}
-
-fn carries_data(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::Grant {
-            content: Content::Data,
-            ..
-        } | Message::Evict {
-            content: Content::Data,
-            ..
-        }
-    )
 }
 
 #[cfg(test)]

@@ -361,7 +361,7 @@ impl World {
                 node.alarms.insert((at, granule));
             }
             Action::Send { to, message } => {
-                let bytes = match carries_data(&message) {
+                let bytes = match message.carries_data() {
                     true => {
                         let (granule, value) = node.aside.take().ok_or(impossible)?;
                         (granule == message.granule())
@@ -424,19 +424,6 @@ impl Node {
 
 fn acknowledges(action: Action, of: u64) -> bool {
     matches!(action, Action::Send { message: Message::Invalidated { granule }, .. } if granule == of)
-}
-
-fn carries_data(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::Grant {
-            content: Content::Data,
-            ..
-        } | Message::Evict {
-            content: Content::Data,
-            ..
-        }
-    )
 }
 
 /// The kind of a message, as far as the runs must have produced it.
