@@ -290,6 +290,39 @@ pub enum Reply<'a> {
     },
 }
 
+impl<'a> Reply<'a> {
+    /// Which kind of object an answer to [`Call::Stat`] describes; `None` for
+    /// all other replies.
+    pub const fn kind(&self) -> Option<Kind> {
+        match self {
+            Reply::Sem(_) => Some(Kind::Sem),
+            Reply::Msg(_) => Some(Kind::Msg),
+            Reply::Shm(_) => Some(Kind::Shm),
+            _ => None,
+        }
+    }
+
+    /// The permission record in an answer to [`Call::Stat`].
+    pub const fn perm(&self) -> Option<&Perm<'a>> {
+        match self {
+            Reply::Sem(stat) => Some(&stat.perm),
+            Reply::Msg(stat) => Some(&stat.perm),
+            Reply::Shm(stat) => Some(&stat.perm),
+            _ => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub const fn perm_mut(&mut self) -> Option<&mut Perm<'a>> {
+        match self {
+            Reply::Sem(stat) => Some(&mut stat.perm),
+            Reply::Msg(stat) => Some(&mut stat.perm),
+            Reply::Shm(stat) => Some(&mut stat.perm),
+            _ => None,
+        }
+    }
+}
+
 /// `struct ipc_perm`. Numbers are of the home's node; where a name is given, it
 /// is the login or group of that number there, for the asker's node to resolve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 //! | [`ids`] | the names of things: nodes, incarnations, processes, objects |
 //! | [`errno`] | error numbers that mean the same on every processor |
 //! | [`call`] | the System V calls as values, and their replies |
+//! | [`census`] | the objects of one kind in the whole cluster |
 //! | [`coherence`] | what directory and caches say to each other about granules |
 //! | [`local`] | program ↔ `dipcd`, over a Unix socket; same version on both sides |
 //! | [`peer`] | `dipcd` ↔ `dipcd`, over TCP; version negotiated |
@@ -19,6 +20,7 @@
 
 pub mod admin;
 pub mod call;
+pub mod census;
 pub mod coherence;
 pub mod errno;
 pub mod frame;

@@ -22,7 +22,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Reply};
-use crate::{NodeId, ObjectId};
+use crate::census::Census;
+use crate::{Kind, NodeId, ObjectId};
 
 /// The version of everything in this module but the hello.
 pub const VERSION: u16 = 1;
@@ -119,6 +120,34 @@ pub enum Request {
     /// How is the cluster? Answered by [`Response::Rows`], with a postcard
     /// `Vec<`[`crate::admin::NodeStatus`]`>` as payload.
     Status,
+    /// `*_INFO`: what has the cluster of this kind? The daemon keeps the list
+    /// for this process, for [`Entry`](Self::Entry). Answered by
+    /// [`Response::Census`].
+    Census {
+        /// Of which kind.
+        kind: Kind,
+        /// The process may also remove what it only knows from this list
+        /// (`DIPC_SWEEP=1`); else see [`Response::OnlyListed`].
+        sweep: bool,
+    },
+    /// `*_STAT` by index: which object is at this place of the process's list?
+    /// Answered by [`Reply::Id`], or EINVAL past its end.
+    Entry {
+        /// Of which kind.
+        kind: Kind,
+        /// The place, from 0.
+        place: u32,
+        /// As in [`Census`](Self::Census).
+        sweep: bool,
+    },
+    /// `/proc/sysvipc/KIND`: the lines of the cluster's objects, in the kernel's
+    /// columns. Answered by [`Response::Lines`].
+    Lines {
+        /// Of which kind.
+        kind: Kind,
+        /// As in [`Census`](Self::Census).
+        sweep: bool,
+    },
 }
 
 /// What the daemon answers.
@@ -141,6 +170,18 @@ pub enum Response<'a> {
     },
     /// Payload: postcard rows.
     Rows,
+    /// To [`Request::Census`].
+    Census(Census),
+    /// To [`Request::Lines`]. Comes with a file of so many bytes; without one if
+    /// there are none.
+    Lines {
+        /// How long the file is.
+        len: u64,
+    },
+    /// To [`Call::Remove`], which is refused: this process knows the object
+    /// from a list only, and has not asked for it by key nor made it. So that
+    /// `ipcrm -a` does not sweep a cluster by accident.
+    OnlyListed,
 }
 
 /// One attachment that a forked child found in its table.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Reply};
 use crate::coherence;
-use crate::{Incarnation, NodeId, ObjectId};
+use crate::{Incarnation, Kind, NodeId, ObjectId};
 
 /// The lowest and the highest version that this build speaks.
 pub const VERSIONS: (u16, u16) = (1, 1);
@@ -142,4 +142,13 @@ pub enum Message<'a> {
     },
     /// I live. Sent when nothing else was for a while.
     Ping,
+    /// What objects of this kind are at the receiver? Answered by
+    /// [`Message::Rows`], with a postcard `Vec<`[`crate::census::Entry`]`>` as
+    /// payload.
+    Census {
+        /// Names the answer.
+        tag: u64,
+        /// Of which kind.
+        kind: Kind,
+    },
 }

@@ -3,6 +3,7 @@
 
 use dipc_wire::admin::{NodeStatus, Object};
 use dipc_wire::call::{Call, SemOp};
+use dipc_wire::census::Entry;
 use dipc_wire::frame::{FrameError, MAX_PAYLOAD, decode};
 use dipc_wire::local::{HelloReply, Inherited};
 use dipc_wire::peer::{Caller, Message};
@@ -37,6 +38,7 @@ fn may_allocate(golden: &Golden, length: usize) -> usize {
     let row = match golden.name {
         "Vec<Object>" => size_of::<Object>(),
         "Vec<NodeStatus>" => size_of::<NodeStatus>(),
+        "Vec<Entry>" => size_of::<Entry>(),
         "Process" => 1,
         _ => 0,
     };

@@ -4,6 +4,7 @@ use dipc_wire::call::{Call, Reply};
 use dipc_wire::local::{Hello, HelloReply, Inherited, MAGIC, Request, Response};
 use dipc_wire::{Errno, Kind};
 
+use super::census::SETS;
 use super::{ID, golden_enum, golden_values, node};
 
 golden_values! { HELLO, a_hello_keeps_its_bytes: Hello {
@@ -25,12 +26,18 @@ golden_enum! { REQUEST, a_request_keeps_its_bytes: Request {
     "06 ac02" Forked { parent: 300 },
     "07" List,
     "08" Status,
+    "09 01 01" Census { kind: Kind::Msg, sweep: true },
+    "0a 02 ac02 00" Entry { kind: Kind::Shm, place: 300, sweep: false },
+    "0b 01 00" Lines { kind: Kind::Msg, sweep: false },
 }}
 
 golden_enum! { RESPONSE, a_response_keeps_its_bytes: Response {
     "00 01 06" Reply(Reply::Failed(Errno::EIDRM)),
     "01 8040 01 00" Attached { len: 8192, device: true, adopt: false },
     "02" Rows,
+    "03 05 00 ac02 01 02 03 04 05 06 07 08 09 ac02" Census(SETS),
+    "04 ac02" Lines { len: 300 },
+    "05" OnlyListed,
 }}
 
 /// A payload has no serde: its layout is that of `encode` and `decode_all`.

@@ -10,6 +10,7 @@
 
 mod admin;
 mod call;
+mod census;
 mod coherence;
 mod local;
 mod names;
@@ -48,6 +49,9 @@ pub(crate) const PROTOCOL: &[Golden] = &[
     referee::ANSWER,
     referee::TO_REFEREE,
     referee::TO_NODE,
+    census::TOTALS,
+    census::CENSUS,
+    census::ENTRIES,
     admin::DETAIL,
     admin::COUNTERS,
     admin::PROCESS,

@@ -38,6 +38,7 @@ golden_enum! { MESSAGE, a_message_keeps_its_bytes: Message {
     "0a 8001" Status { tag: 128 },
     "0b 8001" Rows { tag: 128 },
     "0c" Ping,
+    "0d 8001 01" Census { tag: 128, kind: Kind::Msg },
 }}
 
 const ANN: Caller = Caller {
