@@ -13,6 +13,14 @@ pub const fn whole_pages(size: u64) -> u64 {
     size.div_ceil(PAGE) * PAGE
 }
 
+/// How many bytes of a memfd are not holes.
+pub fn resident(memfd: BorrowedFd<'_>) -> io::Result<u64> {
+    /// The unit of `st_blocks`, stat(3type).
+    const BLOCK: u64 = 512;
+    let stat = nix::sys::stat::fstat(memfd)?;
+    Ok(u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK)
+}
+
 /// A sealed memfd and this daemon's own mapping of it.
 ///
 /// The seals keep a client from truncating it, which would kill the daemon by

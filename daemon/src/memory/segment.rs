@@ -145,6 +145,14 @@ impl SegmentMemory {
         shared.chain(private).collect()
     }
 
+    /// How many bytes of memory it takes on this node, in all views.
+    pub fn resident(&self) -> u64 {
+        let memories = self.views().into_iter().filter_map(|v| self.memory_of(v));
+        memories
+            .map(|memory| super::backing::resident(memory).unwrap_or(0))
+            .sum()
+    }
+
     /// The last mapping of a private view is gone.
     pub fn end_view(&mut self, view: View) {
         if let View::Private(number) = view {

@@ -1,18 +1,21 @@
 //! What `dipc ls` and `dipc status` are told.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use crossbeam::channel::unbounded;
-use dipc_wire::Kind;
+use crossbeam::channel::bounded;
 use dipc_wire::admin::{Detail, NodeStatus, Object, Process};
 use dipc_wire::call::{Perm, Reply};
-use dipc_wire::frame;
+use dipc_wire::frame::{self, FrameError};
 use dipc_wire::peer::Message;
+use dipc_wire::{Kind, NodeId};
 use nix::sys::socket::{getsockopt, sockopt};
 use serde::de::DeserializeOwned;
 
 use super::Node;
+use super::link::Link;
 
 impl Node {
     /// The objects of this home.
@@ -29,7 +32,8 @@ impl Node {
                 detail,
             })
         };
-        self.home.list().into_iter().filter_map(object).collect()
+        let all = Kind::ALL.into_iter().flat_map(|kind| self.home.list(kind));
+        all.filter_map(object).collect()
     }
 
     /// The objects of the cluster.
@@ -84,22 +88,37 @@ impl Node {
         programs
     }
 
-    /// Asks all peers at once and collects their rows. A peer that dies
-    /// meanwhile, or does not answer within the time-out, has none.
+    /// Asks all peers and collects their rows.
     fn ask_all<T: DeserializeOwned>(&self, question: impl Fn(u64) -> Message<'static>) -> Vec<T> {
-        let (sender, receiver) = unbounded();
-        for link in self.peers.links() {
-            link.ask_rows(&question, sender.clone());
-        }
-        drop(sender);
         let mut rows = Vec::new();
-        while let Ok(bytes) = receiver.recv_timeout(self.timeout) {
-            match frame::decode::<Vec<T>>(&bytes) {
-                Ok(more) => rows.extend(more),
-                Err(error) => tracing::warn!(%error, "a peer's list cannot be read"),
+        self.ask_peers(question, |_, bytes| {
+            rows.extend(frame::decode::<Vec<T>>(bytes)?);
+            Ok(())
+        });
+        rows
+    }
+
+    /// Asks all peers at once, and has `hear` take the rows of each. A peer that
+    /// dies meanwhile, or does not answer within the time-out, has none.
+    pub(super) fn ask_peers(
+        &self,
+        question: impl Fn(u64) -> Message<'static>,
+        mut hear: impl FnMut(NodeId, &[u8]) -> Result<(), FrameError>,
+    ) {
+        let deadline = Instant::now() + self.timeout;
+        let ask = |link: Arc<Link>| {
+            let (sender, receiver) = bounded(1);
+            link.ask_rows(&question, sender);
+            (link.node, receiver)
+        };
+        let asked: Vec<_> = self.peers.links().into_iter().map(ask).collect();
+        for (node, receiver) in asked {
+            if let Ok(bytes) = receiver.recv_deadline(deadline)
+                && let Err(error) = hear(node, &bytes)
+            {
+                tracing::warn!(%node, %error, "a peer's list cannot be read");
             }
         }
-        rows
     }
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 use dipc_wire::Errno;
-use dipc_wire::call::{MsgStat, Perm, Reply, SemStat, ShmStat};
+use dipc_wire::call::{MsgStat, Reply, SemStat, ShmStat};
 use dipc_wire::peer::Message;
 
 use super::client::Client;
 use super::link::Link;
+use super::users;
 
 /// Who made a call.
 #[derive(Clone)]
@@ -29,16 +30,6 @@ pub(crate) enum Asker {
 /// A reply that outlives the buffer it came in. Names are left out: who needs
 /// them has looked them up before.
 pub(crate) fn without_names(reply: &Reply<'_>) -> Reply<'static> {
-    let perm = |perm: &Perm<'_>| Perm {
-        key: perm.key,
-        uid: perm.uid,
-        gid: perm.gid,
-        cuid: perm.cuid,
-        cgid: perm.cgid,
-        mode: perm.mode,
-        seq: perm.seq,
-        ..Perm::default()
-    };
     match reply {
         Reply::Done => Reply::Done,
         Reply::Failed(errno) => Reply::Failed(*errno),
@@ -48,15 +39,15 @@ pub(crate) fn without_names(reply: &Reply<'_>) -> Reply<'static> {
         Reply::Values => Reply::Values,
         Reply::Message { mtype } => Reply::Message { mtype: *mtype },
         Reply::Sem(stat) => Reply::Sem(SemStat {
-            perm: perm(&stat.perm),
+            perm: users::without_names(&stat.perm),
             ..*stat
         }),
         Reply::Msg(stat) => Reply::Msg(MsgStat {
-            perm: perm(&stat.perm),
+            perm: users::without_names(&stat.perm),
             ..*stat
         }),
         Reply::Shm(stat) => Reply::Shm(ShmStat {
-            perm: perm(&stat.perm),
+            perm: users::without_names(&stat.perm),
             ..*stat
         }),
         Reply::Attached {

@@ -502,7 +502,7 @@ fn count<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> BTreeMap<Object
 }
 
 /// The parent of a process, from `/proc/PID/stat` (proc(5)).
-fn parent_of(pid: u32) -> Option<u32> {
+pub(super) fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold spaces and parentheses; the last one ends it.
     stat.rsplit_once(')')?

@@ -28,6 +28,9 @@ impl Node {
         } = call
         {
             let found = self.get(client, kind, key, size, flags);
+            if let Ok(id) = found {
+                client.process.listed.lock().got(kind, id);
+            }
             client.answer(&found.map_or_else(Reply::Failed, Reply::Id), &[]);
             return None;
         }

@@ -271,6 +271,11 @@ impl Node {
             return Err(ClientError::Descriptors);
         }
         match request {
+            Request::Call(Call::Remove { kind, id })
+                if self.knows_from_list_only(&client.process, kind, id) =>
+            {
+                client.respond(&Response::OnlyListed, &[], &[])?;
+            }
             Request::Call(call) => {
                 self.counters.call();
                 client.begin(call, payload);
@@ -305,6 +310,9 @@ impl Node {
             }
             Request::List => client.rows(&self.list_cluster())?,
             Request::Status => client.rows(&self.status_of_cluster())?,
+            Request::Census { kind, sweep } => self.tell_census(client, kind, sweep)?,
+            Request::Entry { kind, place, sweep } => self.tell_entry(client, kind, place, sweep)?,
+            Request::Lines { kind, sweep } => self.tell_lines(client, kind, sweep)?,
         }
         // Beside `Forked`, which comes first, only `Map` brings any.
         reader.expects_descriptors = attaching.is_some();

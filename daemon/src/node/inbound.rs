@@ -124,6 +124,7 @@ impl Node {
                 }
             }
             Message::Ping => {}
+            Message::Census { tag, kind } => self.answer_census(link, tag, kind),
         }
         Ok(())
     }
@@ -133,25 +134,13 @@ impl Node {
         let Some(Pending::Call(asker)) = link.take(tag) else {
             return;
         };
-        let perm = match &mut reply {
-            Reply::Sem(stat) => Some(&mut stat.perm),
-            Reply::Msg(stat) => Some(&mut stat.perm),
-            Reply::Shm(stat) => Some(&mut stat.perm),
-            _ => None,
-        };
-        if let Some(perm) = perm {
-            // The numbers are the home's; the names mean somebody here, or
-            // nobody, and then the foreign number is as good as any.
-            let users = &self.home.users;
-            perm.uid = users.uid(perm.owner).unwrap_or(perm.uid);
-            perm.gid = users.gid(perm.group).unwrap_or(perm.gid);
-            perm.cuid = users.uid(perm.creator).unwrap_or(perm.cuid);
-            perm.cgid = users.gid(perm.creator_group).unwrap_or(perm.cgid);
+        if let Some(perm) = reply.perm_mut() {
+            self.home.users.localize(perm);
         }
         asker.answer(&reply, payload);
     }
 
-    fn answer_rows<T: serde::Serialize>(&self, link: &Link, tag: u64, rows: &[T]) {
+    pub(super) fn answer_rows<T: serde::Serialize>(&self, link: &Link, tag: u64, rows: &[T]) {
         match postcard::to_stdvec(rows) {
             Ok(bytes) => drop(link.send(&Message::Rows { tag }, &bytes)),
             Err(error) => tracing::error!(%error, "a list that cannot be sent"),

@@ -12,6 +12,7 @@
 //! | [`names`] | the referee's client |
 //! | [`membership`] | nodes that come and go |
 //! | [`process`], [`users`] | who the programs are |
+//! | [`census`], [`sysvipc`], [`listed`] | what `ipcs` is told, and what `ipcrm -a` may not remove |
 //! | [`outbox`], [`timer`], [`counters`], [`answer`] | tools |
 //!
 //! Threads block in one place each: a client's or peer's thread in reading its
@@ -22,11 +23,13 @@ mod admin;
 mod answer;
 mod attach;
 mod calls;
+mod census;
 mod client;
 mod counters;
 mod home;
 mod inbound;
 mod link;
+mod listed;
 mod membership;
 mod names;
 mod outbox;
@@ -35,6 +38,7 @@ mod process;
 mod reader;
 mod segments;
 mod start;
+mod sysvipc;
 #[cfg(test)]
 mod testing;
 mod timer;

@@ -18,6 +18,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use parking_lot::Mutex;
 
 use super::client::Client;
+use super::listed::Listed;
 use crate::semantics::Capabilities;
 
 /// One process.
@@ -33,6 +34,8 @@ pub(crate) struct Process {
     clients: Mutex<Vec<Weak<Client>>>,
     /// The homes that may hold SEM_UNDO adjustments of it.
     undo: Mutex<BTreeSet<NodeId>>,
+    /// The objects it knows, and how it came to know them.
+    pub(super) listed: Mutex<Listed>,
 }
 
 impl Process {
@@ -113,6 +116,7 @@ impl Processes {
             waiting: AtomicU32::new(0),
             clients: Mutex::default(),
             undo: Mutex::default(),
+            listed: Mutex::default(),
         });
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, pid.into());
         self.ends.add(&process.pidfd, event)?;

@@ -86,6 +86,12 @@ impl Segments {
         self.table.read().get(&id).cloned()
     }
 
+    /// How many bytes of a segment are in this node's memory.
+    pub(crate) fn resident(&self, id: ObjectId) -> u64 {
+        self.get(id)
+            .map_or(0, |segment| segment.state.lock().memory.resident())
+    }
+
     fn all(&self) -> Vec<Arc<Segment>> {
         self.table.read().values().cloned().collect()
     }

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dipc_wire::call::Perm;
 use dipc_wire::peer::MAX_NAME;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use parking_lot::Mutex;
@@ -112,10 +113,65 @@ impl Users {
         })
     }
 
+    /// The names in a permission record of this home, for who is asked from
+    /// another node.
+    pub(crate) fn names(&self, perm: &Perm<'_>) -> Names {
+        Names {
+            owner: self.login(perm.uid),
+            group: self.group(perm.gid),
+            creator: self.login(perm.cuid),
+            creator_group: self.group(perm.cgid),
+        }
+    }
+
+    /// Gives a permission record of another node this node's numbers. A name
+    /// that means nobody here keeps its home's number: it is as good as any.
+    pub(crate) fn localize(&self, perm: &mut Perm<'_>) {
+        perm.uid = self.uid(perm.owner).unwrap_or(perm.uid);
+        perm.gid = self.gid(perm.group).unwrap_or(perm.gid);
+        perm.cuid = self.uid(perm.creator).unwrap_or(perm.cuid);
+        perm.cgid = self.gid(perm.creator_group).unwrap_or(perm.cgid);
+    }
+
     /// What a user of another node may do here: as much as the same login of
     /// this node. A login that is unknown here is nobody.
     pub(crate) fn credentials(&self, login: &str) -> Arc<Credentials> {
         self.credentials.get(login, || Arc::new(look_up(login)))
+    }
+}
+
+/// The names that a permission record travels with.
+pub(crate) struct Names {
+    owner: Arc<str>,
+    group: Arc<str>,
+    creator: Arc<str>,
+    creator_group: Arc<str>,
+}
+
+impl Names {
+    /// The record with its names.
+    pub(crate) fn put<'a>(&'a self, perm: &Perm<'_>) -> Perm<'a> {
+        Perm {
+            owner: &self.owner,
+            group: &self.group,
+            creator: &self.creator,
+            creator_group: &self.creator_group,
+            ..without_names(perm)
+        }
+    }
+}
+
+/// A record that outlives the bytes it came in.
+pub(crate) fn without_names(perm: &Perm<'_>) -> Perm<'static> {
+    Perm {
+        key: perm.key,
+        uid: perm.uid,
+        gid: perm.gid,
+        cuid: perm.cuid,
+        cgid: perm.cgid,
+        mode: perm.mode,
+        seq: perm.seq,
+        ..Perm::default()
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dipc_wire::call::{Call, Perm, Reply};
+use dipc_wire::call::{Call, Reply};
 use dipc_wire::referee::Membership;
 use dipc_wire::{Errno, Kind, NodeId, ObjectId, Pid};
 use parking_lot::{Mutex, RwLock};
@@ -46,7 +46,7 @@ pub(crate) struct Home {
     waiters: Waiters,
     /// In which sets a process may have adjustments.
     undo: Mutex<HashMap<Pid, BTreeSet<ObjectId>>>,
-    limits: Limits,
+    pub(in crate::node) limits: Limits,
     /// Whether it was said that a limit is reached.
     full: AtomicBool,
     settings: Settings,
@@ -212,22 +212,10 @@ impl Home {
             Kind::Shm => with(&self.shms, id, |segment| segment.stat(who, any)).map(Reply::Shm),
         };
         let mut reply = reply.unwrap_or_else(Reply::Failed);
-        let perm = match &mut reply {
-            Reply::Sem(stat) => &mut stat.perm,
-            Reply::Msg(stat) => &mut stat.perm,
-            Reply::Shm(stat) => &mut stat.perm,
-            _ => return asker.answer(&reply, &[]),
-        };
-        let users = &self.users;
-        let names = (users.login(perm.uid), users.group(perm.gid));
-        let creator = (users.login(perm.cuid), users.group(perm.cgid));
-        *perm = Perm {
-            owner: &names.0,
-            group: &names.1,
-            creator: &creator.0,
-            creator_group: &creator.1,
-            ..*perm
-        };
+        let names = reply.perm().map(|perm| self.users.names(perm));
+        if let (Some(perm), Some(names)) = (reply.perm_mut(), &names) {
+            *perm = names.put(perm);
+        }
         asker.answer(&reply, &[]);
     }
 
@@ -266,23 +254,22 @@ impl Home {
         keys
     }
 
-    /// Everything that is here, as IPC_STAT shows it to anybody.
-    pub(crate) fn list(&self) -> Vec<(ObjectId, Reply<'static>)> {
+    /// All objects of one kind that are here, as IPC_STAT shows them to who may
+    /// read them.
+    pub(crate) fn list(&self, kind: Kind) -> Vec<(ObjectId, Reply<'static>)> {
         fn of<T>(
             objects: &Objects<T>,
             stat: impl Fn(&T) -> Option<Reply<'static>>,
-            into: &mut Vec<(ObjectId, Reply<'static>)>,
-        ) {
+        ) -> Vec<(ObjectId, Reply<'static>)> {
             let slots: Vec<_> = objects
                 .read()
                 .iter()
                 .map(|(id, slot)| (id, slot.clone()))
                 .collect();
-            into.extend(
-                slots
-                    .iter()
-                    .filter_map(|(id, slot)| Some((*id, stat(slot.lock().as_ref()?)?))),
-            );
+            slots
+                .iter()
+                .filter_map(|(id, slot)| Some((*id, stat(slot.lock().as_ref()?)?)))
+                .collect()
         }
         let nobody = Credentials::default();
         let pid = Pid {
@@ -293,23 +280,15 @@ impl Home {
             pid,
             credentials: &nobody,
         };
-        let mut all = Vec::new();
-        of(
-            &self.sems,
-            |set| set.stat(who, true).ok().map(Reply::Sem),
-            &mut all,
-        );
-        of(
-            &self.msgs,
-            |queue| queue.stat(who, true).ok().map(Reply::Msg),
-            &mut all,
-        );
-        of(
-            &self.shms,
-            |segment| segment.stat(who, true).ok().map(Reply::Shm),
-            &mut all,
-        );
-        all
+        match kind {
+            Kind::Sem => of(&self.sems, |set| set.stat(who, true).ok().map(Reply::Sem)),
+            Kind::Msg => of(&self.msgs, |queue| {
+                queue.stat(who, true).ok().map(Reply::Msg)
+            }),
+            Kind::Shm => of(&self.shms, |segment| {
+                segment.stat(who, true).ok().map(Reply::Shm)
+            }),
+        }
     }
 }
 

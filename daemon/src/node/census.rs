@@ -1,0 +1,214 @@
+//! The objects of one kind in the whole cluster, for programs: `*_INFO`,
+//! `*_STAT` by index, `/proc/sysvipc`.
+//!
+//! ```text
+//!   program          its dipcd                               the other homes
+//!     │ Census kind ──▶ own objects, and Census ─────────────▶ their objects
+//!     ◀── totals ────── in the order of their ids ◀── Entry … ──┘
+//!     │                 kept for this process ([`super::listed`])
+//!     │ Entry 0, 1 … ─▶ an id each, for an ordinary Stat
+//! ```
+//!
+//! A list costs one question to each peer and is linear in the objects; an
+//! entry of it costs no traffic between nodes.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+
+use dipc_wire::call::Reply;
+use dipc_wire::census::{Census, Entry, Limits, Totals};
+use dipc_wire::frame;
+use dipc_wire::local::Response;
+use dipc_wire::peer::Message;
+use dipc_wire::{Errno, Kind, ObjectId};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::answer::without_names;
+use super::attach::parent_of;
+use super::client::{Client, ClientError};
+use super::link::Link;
+use super::process::Process;
+use super::{Node, sysvipc};
+use crate::semantics;
+use crate::semantics::limits::weight;
+
+/// An object and what `IPC_STAT` says of it, in this node's numbers.
+type Described = (ObjectId, Reply<'static>);
+
+impl Node {
+    /// `*_INFO`
+    pub(super) fn tell_census(
+        &self,
+        client: &Client,
+        kind: Kind,
+        sweep: bool,
+    ) -> Result<(), ClientError> {
+        let objects = self.objects_of_cluster(kind);
+        let census = Census {
+            objects: u32::try_from(objects.len()).unwrap_or(u32::MAX),
+            totals: self.totals(kind, &objects),
+            limits: limits(&self.home.limits),
+        };
+        let ids = objects.iter().map(|(id, _)| *id).collect();
+        client.process.listed.lock().census(kind, ids, sweep);
+        client.respond(&Response::Census(census), &[], &[])
+    }
+
+    /// `*_STAT` by index, first half.
+    pub(super) fn tell_entry(
+        &self,
+        client: &Client,
+        kind: Kind,
+        place: u32,
+        sweep: bool,
+    ) -> Result<(), ClientError> {
+        let listed = &client.process.listed;
+        let known = listed.lock().at(kind, place);
+        let id = known.or_else(|| {
+            let objects = self.objects_of_cluster(kind);
+            let mut listed = listed.lock();
+            listed.refresh(kind, objects.iter().map(|(id, _)| *id), sweep);
+            listed.at(kind, place)
+        });
+        let reply = id.map_or(Reply::Failed(Errno::EINVAL), Reply::Id);
+        client.respond(&Response::Reply(reply), &[], &[])
+    }
+
+    /// `/proc/sysvipc`: a file, since all lines together may be longer than any
+    /// frame.
+    pub(super) fn tell_lines(
+        &self,
+        client: &Client,
+        kind: Kind,
+        sweep: bool,
+    ) -> Result<(), ClientError> {
+        let objects = self.objects_of_cluster(kind);
+        let mut text = String::new();
+        for (id, stat) in &objects {
+            let resident = self.segments.resident(*id);
+            sysvipc::line(*id, stat, resident, self.me.node, &mut text);
+        }
+        let ids = objects.iter().map(|(id, _)| *id);
+        client.process.listed.lock().saw(kind, ids, sweep);
+        if text.is_empty() {
+            return client.respond(&Response::Lines { len: 0 }, &[], &[]);
+        }
+        let mut file = File::from(memfd_create("dipc-sysvipc", MFdFlags::MFD_CLOEXEC)?);
+        if let Err(error) = file.write_all(text.as_bytes()) {
+            tracing::error!(%error, "no memory for a list of objects");
+            let failed = Reply::Failed(Errno::ENOMEM);
+            return client.respond(&Response::Reply(failed), &[], &[]);
+        }
+        let len = text.len() as u64;
+        client.respond(&Response::Lines { len }, &[], &[file.as_raw_fd()])
+    }
+
+    /// What a peer asks for: the objects of this home.
+    pub(super) fn answer_census(&self, link: &Link, tag: u64, kind: Kind) {
+        let objects = self.home.list(kind);
+        let users = &self.home.users;
+        let names: Vec<_> = objects
+            .iter()
+            .map(|(_, stat)| stat.perm().map(|perm| users.names(perm)))
+            .collect();
+        let entries: Vec<_> = objects
+            .into_iter()
+            .zip(&names)
+            .map(|((id, mut stat), names)| {
+                if let (Some(perm), Some(names)) = (stat.perm_mut(), names) {
+                    *perm = names.put(perm);
+                }
+                Entry { id, stat }
+            })
+            .collect();
+        self.answer_rows(link, tag, &entries);
+    }
+
+    /// Whether this process has an object's id from a list, and neither it nor
+    /// one of its living ancestors has made the object or asked for its key.
+    pub(super) fn knows_from_list_only(&self, process: &Process, kind: Kind, id: ObjectId) -> bool {
+        if !process.listed.lock().only_lists(kind, id) {
+            return false;
+        }
+        let mut ancestors = std::iter::successors(parent_of(process.pid), |pid| {
+            parent_of(*pid).filter(|p| *p > 1)
+        });
+        !ancestors.any(|pid| {
+            let ancestor = self.processes.get(pid);
+            ancestor.is_some_and(|ancestor| ancestor.listed.lock().has_got(kind, id))
+        })
+    }
+
+    /// All objects of a kind, in the order of their ids.
+    fn objects_of_cluster(&self, kind: Kind) -> Vec<Described> {
+        let mut all = self.home.list(kind);
+        let question = |tag| Message::Census { tag, kind };
+        self.ask_peers(question, |node, bytes| {
+            let entries = frame::decode::<Vec<Entry<'_>>>(bytes)?;
+            // A home speaks for its own objects only.
+            let own = entries
+                .into_iter()
+                .filter(|entry| entry.id.home() == node && entry.stat.kind() == Some(kind));
+            all.extend(own.map(|Entry { id, mut stat }| {
+                if let Some(perm) = stat.perm_mut() {
+                    self.home.users.localize(perm);
+                }
+                (id, without_names(&stat))
+            }));
+            Ok(())
+        });
+        all.sort_by_key(|(id, _)| *id);
+        all
+    }
+
+    fn totals(&self, kind: Kind, objects: &[Described]) -> Totals {
+        let sum = |of: fn(&Reply<'_>) -> u64| -> u64 {
+            let each = objects.iter().map(|(_, stat)| of(stat));
+            each.fold(0, u64::saturating_add)
+        };
+        match kind {
+            Kind::Sem => Totals::Sem {
+                semaphores: sum(|stat| match stat {
+                    Reply::Sem(stat) => weight(Kind::Sem, stat.nsems.into()),
+                    _ => 0,
+                }),
+            },
+            Kind::Msg => Totals::Msg {
+                messages: sum(|stat| match stat {
+                    Reply::Msg(stat) => stat.qnum,
+                    _ => 0,
+                }),
+                bytes: sum(|stat| match stat {
+                    Reply::Msg(stat) => stat.cbytes,
+                    _ => 0,
+                }),
+            },
+            Kind::Shm => Totals::Shm {
+                pages: sum(|stat| match stat {
+                    Reply::Shm(stat) => weight(Kind::Shm, stat.size),
+                    _ => 0,
+                }),
+                resident: objects
+                    .iter()
+                    .map(|(id, _)| weight(Kind::Shm, self.segments.resident(*id)))
+                    .sum(),
+            },
+        }
+    }
+}
+
+fn limits(limits: &semantics::Limits) -> Limits {
+    Limits {
+        semmni: limits.semmni as u64,
+        semmns: limits.semmns,
+        semmsl: limits.semmsl,
+        semopm: limits.semopm as u64,
+        msgmni: limits.msgmni as u64,
+        msgmax: limits.msgmax as u64,
+        msgmnb: limits.msgmnb,
+        shmmni: limits.shmmni as u64,
+        shmmax: limits.shmmax,
+        shmall: limits.shmall,
+    }
+}
