@@ -33,10 +33,18 @@ pub(crate) mod sem {
 
 /// The kernel's default for a message's text, in bytes.
 pub(crate) const MSGMAX: usize = 8192;
+/// `msgctl`'s commands, `<bits/msq.h>`.
+pub(crate) const MSG_STAT_ANY: c_int = 13;
 /// `shmctl`'s commands, `<bits/shm.h>`.
 pub(crate) const SHM_LOCK: c_int = 11;
 /// `shmctl`'s commands, `<bits/shm.h>`.
 pub(crate) const SHM_UNLOCK: c_int = 12;
+/// `shmctl`'s commands, `<bits/shm.h>`.
+pub(crate) const SHM_STAT: c_int = 13;
+/// `shmctl`'s commands, `<bits/shm.h>`.
+pub(crate) const SHM_INFO: c_int = 14;
+/// `shmctl`'s commands, `<bits/shm.h>`.
+pub(crate) const SHM_STAT_ANY: c_int = 15;
 
 /// `union semun`, of which a caller passes one member by value: what came in the
 /// fourth argument's register. Meaningless for commands that define no argument.
@@ -58,6 +66,11 @@ impl Semun {
     /// `struct semid_ds *buf`
     pub(crate) fn buffer(self) -> *mut libc::semid_ds {
         self.0 as *mut libc::semid_ds
+    }
+
+    /// `struct seminfo *__buf`
+    pub(crate) fn info(self) -> *mut libc::seminfo {
+        self.0 as *mut libc::seminfo
     }
 
     /// `unsigned short *array`

@@ -1,9 +1,10 @@
 //! Which objects are distributed: by flag, by key, by id.
 
-use dipc_wire::ObjectId;
 use dipc_wire::call::{PRIVATE, flags};
+use dipc_wire::{Kind, ObjectId};
 use libc::c_int;
 
+use crate::kernel;
 use crate::outcome::{Detour, Escape};
 use crate::settings::{self, Settings};
 
@@ -40,6 +41,11 @@ impl Keys {
         keys
     }
 
+    /// Whether every key is one of them, and `IPC_PRIVATE` too.
+    pub(crate) fn are_all(&self) -> bool {
+        self.private && self.ranges.contains(&(0, u32::MAX))
+    }
+
     /// Whether `key` is one of them.
     pub(crate) fn contain(&self, key: i32) -> bool {
         if key == PRIVATE {
@@ -67,12 +73,23 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// For a `*get` call: the flags to send to the daemon, or bypass.
-pub(crate) fn by_key(key: i32, flags: c_int) -> Detour<u32> {
-    if chosen(settings::get(), key, flags as u32) {
+pub(crate) fn by_key(kind: Kind, key: i32, size: u64, flags: c_int) -> Detour<u32> {
+    let settings = settings::get();
+    if chosen(settings, key, flags as u32)
+        || looked_up_by_tool(settings, key, flags as u32)
+            && kernel::find(kind, key, size, flags) == Err(libc::ENOENT)
+    {
         Ok(flags as u32 & !flags::OWN)
     } else {
         Err(Escape::Bypass)
     }
+}
+
+/// A person gives `ipcrm` a key of whatever `ipcs` has shown, and `ipcs` shows
+/// both worlds. So in these programs, and no others, a key that the kernel does
+/// not have is looked up in the cluster.
+fn looked_up_by_tool(settings: &Settings, key: i32, flags: u32) -> bool {
+    settings.tool && key != PRIVATE && flags & flags::CREAT == 0
 }
 
 fn chosen(settings: &Settings, key: i32, flags: u32) -> bool {
@@ -107,6 +124,8 @@ mod tests {
             assert!(!Keys::parse("none").contain(key));
             assert!(!Keys::parse("").contain(key));
         }
+        assert!(Keys::parse("0x12,all").are_all());
+        assert!(!Keys::parse("private,0x12").are_all());
     }
 
     #[test]
@@ -124,6 +143,18 @@ mod tests {
         let keys = Keys::parse("0x12,0xzz,9-3,7");
         assert_eq!(keys.misunderstood.as_deref(), Some("0xzz"));
         assert!(keys.contain(0x12) && keys.contain(7) && !keys.contain(5));
+    }
+
+    #[test]
+    fn a_tool_looks_up_keys_and_makes_nothing() {
+        let tool = Settings {
+            tool: true,
+            ..Settings::default()
+        };
+        assert!(looked_up_by_tool(&tool, 5, 0));
+        assert!(!looked_up_by_tool(&tool, PRIVATE, 0));
+        assert!(!looked_up_by_tool(&tool, 5, flags::CREAT | 0o600));
+        assert!(!looked_up_by_tool(&Settings::default(), 5, 0));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! and the calls whose reply is nothing but done.
 
 use dipc_wire::call::{Call, Reply};
-use dipc_wire::{Kind, ObjectId};
+use dipc_wire::local::{Request, Response};
+use dipc_wire::{Errno, Kind, ObjectId};
 use libc::c_int;
 
-use crate::exchange::{self, SMALL};
+use crate::exchange::{self, Patience, SMALL};
 use crate::outcome::{Detour, Escape, Family, Trouble, escape, refused_by_id};
 use crate::session::Session;
 use crate::user_memory::{self, Plain, UserBytes};
@@ -38,28 +39,37 @@ pub(crate) fn ask<T>(
     }
 }
 
-/// `IPC_RMID`
+/// `IPC_RMID`. What the process knows from a list only it may not remove; a
+/// person is told how to.
 pub(crate) fn remove(kind: Kind, id: ObjectId) -> Detour<c_int> {
-    done(Call::Remove { kind, id }, UserBytes::NONE)
+    let trouble = |t| escape(t, Family::Control);
+    let request = Request::Call(Call::Remove { kind, id });
+    let mut session = exchange::begin(&request, UserBytes::NONE).map_err(trouble)?;
+    let mut room = [0; SMALL];
+    let answer = session
+        .answer(Patience::Steady, &mut room)
+        .map_err(trouble)?;
+    match answer.response {
+        Response::Reply(Reply::Done) => Ok(0),
+        Response::Reply(Reply::Failed(errno)) => Err(refused_by_id(errno)),
+        Response::OnlyListed => {
+            crate::notice::only_listed();
+            Err(Errno::EPERM.into())
+        }
+        _ => Err(out_of_step(Family::Control)),
+    }
 }
 
-/// `IPC_STAT`: writes what `shape` makes of the reply to `buffer`. The kernel
+/// `IPC_STAT` and, with `any`, what `*_STAT_ANY` does with an id: writes what `shape` makes of the reply to `buffer`. The kernel
 /// too finds a bad buffer last (behaviour 114).
 pub(crate) fn stat<T: Plain>(
     kind: Kind,
     id: ObjectId,
+    any: bool,
     buffer: *mut T,
     shape: impl FnOnce(&Session, &Reply<'_>) -> Option<T>,
 ) -> Detour<c_int> {
-    let stat = ask(
-        Call::Stat {
-            kind,
-            id,
-            any: false,
-        },
-        UserBytes::NONE,
-        shape,
-    )?;
+    let stat = ask(Call::Stat { kind, id, any }, UserBytes::NONE, shape)?;
     user_memory::write_value(buffer, &stat).map_err(Escape::Errno)?;
     Ok(0)
 }
@@ -89,7 +99,7 @@ pub(crate) fn set<T: Plain>(
 
 /// `semget`, `msgget`, `shmget`
 pub(crate) fn get(kind: Kind, key: i32, size: u64, flags: c_int) -> Detour<c_int> {
-    let flags = crate::choose::by_key(key, flags)?;
+    let flags = crate::choose::by_key(kind, key, size, flags)?;
     let mut room = [0; SMALL];
     let (_, reply) = exchange::ask(
         Call::Get {

@@ -47,6 +47,9 @@ mod faults;
 mod fork;
 mod generation;
 mod hooks;
+mod index;
+mod info;
+mod kernel;
 mod mapping;
 mod msg;
 mod notice;
@@ -57,6 +60,7 @@ mod settings;
 mod shm;
 mod socket;
 mod sys;
+mod sysvipc;
 mod user_memory;
 
 /// Runs when the library is loaded, before the program's `main`.

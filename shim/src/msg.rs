@@ -10,11 +10,13 @@ use dipc_wire::local::{ONE_PACKET, Request};
 use libc::{c_int, c_long, c_void, ssize_t};
 
 use crate::abi::{self, MSGMAX};
-use crate::choose;
 use crate::control::{self, out_of_step};
 use crate::exchange::{self, Patience, SMALL};
+use crate::info::IPC_INFO;
 use crate::outcome::{Detour, Escape, Family, Trouble, escape, refused_by_id};
+use crate::session::Session;
 use crate::user_memory::{self, UserBytes};
+use crate::{choose, index};
 
 /// What may be beside a text in an answer: lengths, kind and type.
 const BESIDE: usize = 64;
@@ -117,18 +119,29 @@ fn patience(call_flags: c_int) -> Patience {
     }
 }
 
-/// `msgctl(2)`. `*_INFO` and `*_STAT` by index are the kernel's.
+/// `msgctl(2)`
 pub(crate) fn control(id: c_int, command: c_int, buffer: *mut libc::msqid_ds) -> Detour<c_int> {
+    if let IPC_INFO | libc::MSG_INFO = command {
+        return index::info(id, command, buffer.cast::<libc::msginfo>());
+    }
+    if let libc::MSG_STAT | abi::MSG_STAT_ANY = command {
+        let any = command == abi::MSG_STAT_ANY;
+        return index::stat::<libc::msginfo, _>(id, any, buffer, shape);
+    }
     let id = choose::by_id(id)?;
     match command {
-        libc::IPC_STAT => control::stat(Kind::Msg, id, buffer, |session, reply| match reply {
-            Reply::Msg(stat) => Some(abi::msqid_ds(stat, session.node)),
-            _ => None,
-        }),
+        libc::IPC_STAT => control::stat(Kind::Msg, id, false, buffer, shape),
         libc::IPC_SET => control::set(Kind::Msg, id, buffer, |set| {
             (set.msg_perm, Some(set.msg_qbytes))
         }),
         libc::IPC_RMID => control::remove(Kind::Msg, id),
         _ => Err(Escape::Bypass),
+    }
+}
+
+fn shape(session: &Session, reply: &Reply<'_>) -> Option<libc::msqid_ds> {
+    match reply {
+        Reply::Msg(stat) => Some(abi::msqid_ds(stat, session.node)),
+        _ => None,
     }
 }

@@ -66,6 +66,13 @@ pub(crate) fn no_userfaultfd(errno: i32) {
     ));
 }
 
+/// What is to be removed was only listed.
+pub(crate) fn only_listed() {
+    tell(format_args!(
+        "distributed objects that this program has only listed stay (EPERM), so that nobody sweeps a cluster by accident; remove them by name with `dipc rm`, `ipcrm -S KEY` or `ipcrm -s ID`, or set DIPC_SWEEP=1 to let this program do it"
+    ));
+}
+
 /// A forked child cannot be served.
 pub(crate) fn child_is_cut_off() {
     tell(format_args!(

@@ -7,11 +7,13 @@ use dipc_wire::{Kind, ObjectId};
 use libc::{c_int, c_void, sembuf, timespec};
 
 use crate::abi::{self, Semun};
-use crate::choose;
 use crate::control::{self, out_of_step};
 use crate::exchange::{self, Patience, SMALL};
+use crate::info::IPC_INFO;
 use crate::outcome::{Detour, Escape, Family, Trouble, escape, refused_by_id};
+use crate::session::Session;
 use crate::user_memory::{self, UserBytes};
+use crate::{choose, index};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -74,15 +76,18 @@ fn nanoseconds(timeout: *const timespec) -> Detour<u64> {
 }
 
 /// `semctl(2)`. `argument` is looked at only for commands that define it: callers
-/// may omit it for the others (behaviour 68). `*_INFO` and `*_STAT` by index are
-/// the kernel's.
+/// may omit it for the others (behaviour 68).
 pub(crate) fn control(id: c_int, index: c_int, command: c_int, argument: Semun) -> Detour<c_int> {
+    if let IPC_INFO | libc::SEM_INFO = command {
+        return index::info(id, command, argument.info());
+    }
+    if let libc::SEM_STAT | libc::SEM_STAT_ANY = command {
+        let any = command == libc::SEM_STAT_ANY;
+        return index::stat::<libc::seminfo, _>(id, any, argument.buffer(), shape);
+    }
     let id = choose::by_id(id)?;
     match command {
-        libc::IPC_STAT => control::stat(Kind::Sem, id, argument.buffer(), |_, reply| match reply {
-            Reply::Sem(stat) => Some(abi::semid_ds(stat)),
-            _ => None,
-        }),
+        libc::IPC_STAT => control::stat(Kind::Sem, id, false, argument.buffer(), shape),
         libc::IPC_SET => control::set(Kind::Sem, id, argument.buffer(), |set| (set.sem_perm, None)),
         libc::IPC_RMID => control::remove(Kind::Sem, id),
         abi::sem::GETVAL => number(id, SemCommand::GetValue(index)),
@@ -93,6 +98,13 @@ pub(crate) fn control(id: c_int, index: c_int, command: c_int, argument: Semun) 
         abi::sem::GETALL => get_all(id, argument.array()),
         abi::sem::SETALL => set_all(id, argument.array()),
         _ => Err(Escape::Bypass),
+    }
+}
+
+fn shape(_: &Session, reply: &Reply<'_>) -> Option<libc::semid_ds> {
+    match reply {
+        Reply::Sem(stat) => Some(abi::semid_ds(stat)),
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `DIPC_SOCKET` | the daemon's socket; else `/run/dipc/dipcd.sock`, then `$XDG_RUNTIME_DIR/dipc/dipcd.sock` |
 //! | `DIPC_REQUIRE=1` | a distributed `*get` fails when there is no daemon |
 //! | `DIPC_QUIET=1` | nothing is written to stderr |
+//! | `DIPC_SWEEP=1` | distributed objects that were only listed may be removed: `ipcrm -a` means the cluster too |
 //!
 //! A program with more rights than its user (set-user-id) must not be led by
 //! that user's environment: there the defaults hold.
@@ -19,6 +20,10 @@ use dipc_wire::local::{SYSTEM_SOCKET, USER_SOCKET};
 
 use crate::choose::Keys;
 use crate::notice;
+use crate::sys::COMM;
+
+/// util-linux's System V tools, by which people look at both worlds.
+const TOOLS: [&[u8]; 3] = [b"ipcrm", b"ipcs", b"lsipc"];
 
 /// What the environment says.
 #[derive(Debug, Default)]
@@ -31,6 +36,10 @@ pub(crate) struct Settings {
     pub(crate) require: bool,
     /// No lines on stderr.
     pub(crate) quiet: bool,
+    /// What the program lists it may remove.
+    pub(crate) sweep: bool,
+    /// The program is one of [`TOOLS`].
+    pub(crate) tool: bool,
     /// Paths to try, in this order.
     pub(crate) sockets: Vec<Vec<u8>>,
 }
@@ -43,7 +52,11 @@ pub(crate) fn get() -> &'static Settings {
     SETTINGS.get_or_init(|| {
         // SAFETY: getauxval only reads what the kernel gave the process.
         let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-        Settings::read(|name| if secure { None } else { std::env::var_os(name) })
+        let mut name = [0; COMM];
+        Settings::read(
+            |name| if secure { None } else { std::env::var_os(name) },
+            crate::sys::name(&mut name),
+        )
     })
 }
 
@@ -56,7 +69,8 @@ pub(crate) fn load() {
 }
 
 impl Settings {
-    fn read(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+    /// `name` is the program's.
+    fn read(variable: impl Fn(&str) -> Option<OsString>, name: &[u8]) -> Self {
         let is = |name: &str, value: &str| variable(name).is_some_and(|v| v == value);
         let sockets = match variable("DIPC_SOCKET").filter(|path| !path.is_empty()) {
             Some(path) => vec![path.into_vec()],
@@ -78,6 +92,8 @@ impl Settings {
             flag_counts: !is("DIPC_FLAG", "ignore"),
             require: is("DIPC_REQUIRE", "1"),
             quiet: is("DIPC_QUIET", "1"),
+            sweep: is("DIPC_SWEEP", "1"),
+            tool: TOOLS.contains(&name),
             sockets,
         }
     }
@@ -89,17 +105,21 @@ mod tests {
 
     #[test]
     fn the_users_socket_is_tried_after_the_systems_and_dipc_socket_replaces_both() {
-        let both = Settings::read(|n| (n == "XDG_RUNTIME_DIR").then(|| "/run/user/7".into()));
+        let both = Settings::read(
+            |n| (n == "XDG_RUNTIME_DIR").then(|| "/run/user/7".into()),
+            b"",
+        );
         let paths = [&b"/run/dipc/dipcd.sock"[..], b"/run/user/7/dipc/dipcd.sock"];
         assert_eq!(both.sockets, paths);
-        let named = Settings::read(|n| (n != "DIPC_KEYS").then(|| "/x".into()));
+        let named = Settings::read(|n| (n != "DIPC_KEYS").then(|| "/x".into()), b"");
         assert_eq!(named.sockets, [b"/x"]);
     }
 
     #[test]
     fn an_empty_environment_leaves_everything_local_but_the_flag() {
-        let settings = Settings::read(|_| None);
+        let settings = Settings::read(|_| None, b"ipcrmx");
         assert!(settings.flag_counts && !settings.require && !settings.quiet);
+        assert!(!settings.sweep && !settings.tool);
         assert!(!settings.keys.contain(0x1234) && !settings.keys.contain(0));
     }
 }

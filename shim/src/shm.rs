@@ -5,28 +5,43 @@ use dipc_wire::Kind;
 use dipc_wire::call::{Call, Reply};
 use libc::{c_int, c_void};
 
+use crate::info::{IPC_INFO, ShmLimits, ShmUse};
 use crate::outcome::{Detour, Escape};
+use crate::session::Session;
 use crate::user_memory::UserBytes;
-use crate::{abi, attachments, choose, control, mapping};
+use crate::{abi, attachments, choose, control, index, mapping};
 
 /// `shmget(2)`
 pub(crate) fn get(key: i32, size: usize, flags: c_int) -> Detour<c_int> {
     control::get(Kind::Shm, key, size as u64, flags)
 }
 
-/// `shmctl(2)`. `*_INFO` and `*_STAT` by index are the kernel's.
+/// `shmctl(2)`
 pub(crate) fn control(id: c_int, command: c_int, buffer: *mut libc::shmid_ds) -> Detour<c_int> {
+    match command {
+        IPC_INFO => return index::info(id, command, buffer.cast::<ShmLimits>()),
+        abi::SHM_INFO => return index::info(id, command, buffer.cast::<ShmUse>()),
+        abi::SHM_STAT | abi::SHM_STAT_ANY => {
+            let any = command == abi::SHM_STAT_ANY;
+            return index::stat::<ShmLimits, _>(id, any, buffer, shape);
+        }
+        _ => {}
+    }
     let id = choose::by_id(id)?;
     match command {
-        libc::IPC_STAT => control::stat(Kind::Shm, id, buffer, |session, reply| match reply {
-            Reply::Shm(stat) => Some(abi::shmid_ds(stat, session.node)),
-            _ => None,
-        }),
+        libc::IPC_STAT => control::stat(Kind::Shm, id, false, buffer, shape),
         libc::IPC_SET => control::set(Kind::Shm, id, buffer, |set| (set.shm_perm, None)),
         libc::IPC_RMID => control::remove(Kind::Shm, id),
         abi::SHM_LOCK => control::done(Call::Lock { id, lock: true }, UserBytes::NONE),
         abi::SHM_UNLOCK => control::done(Call::Lock { id, lock: false }, UserBytes::NONE),
         _ => Err(Escape::Bypass),
+    }
+}
+
+fn shape(session: &Session, reply: &Reply<'_>) -> Option<libc::shmid_ds> {
+    match reply {
+        Reply::Shm(stat) => Some(abi::shmid_ds(stat, session.node)),
+        _ => None,
     }
 }
 

@@ -48,6 +48,17 @@ pub(crate) fn getpid() -> i32 {
     unsafe { libc::syscall(libc::SYS_getpid) as i32 }
 }
 
+/// The longest name of a program or thread, with its zero (prctl(2)).
+pub(crate) const COMM: usize = 16;
+
+/// The calling thread's name; at load, the program's, as in `/proc/PID/comm`.
+pub(crate) fn name(room: &mut [u8; COMM]) -> &[u8] {
+    // SAFETY: the kernel writes at most COMM bytes, with a zero at the end.
+    let result = unsafe { libc::prctl(libc::PR_GET_NAME, room.as_mut_ptr()) };
+    let len = room.iter().position(|byte| *byte == 0).unwrap_or(0);
+    if result == 0 { &room[..len] } else { &[] }
+}
+
 /// The page size.
 pub(crate) fn page_size() -> usize {
     // SAFETY: sysconf of a constant; async-signal-safe in glibc for this one.

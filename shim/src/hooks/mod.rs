@@ -5,6 +5,8 @@
 //! make a local object where a distributed one was asked for. So no body can:
 //! [`hooked`] turns a panic into EIO.
 
+mod files;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libc::{
@@ -53,6 +55,7 @@ pub(crate) fn look_up_all() {
     );
     let _ = (real!(msgget), real!(msgsnd), real!(msgrcv), real!(msgctl));
     let _ = (real!(shmget), real!(shmat), real!(shmdt), real!(shmctl));
+    files::look_up_all();
 }
 
 /// How to reach the real function from a hook.
