@@ -34,7 +34,7 @@ pub(super) fn line(
         ),
         Reply::Msg(s) => writeln!(
             into,
-            "{head}  {:10} {:5} {:5} {:5} {} {:10} {:10} {:10}",
+            "{head}  {:10} {:10} {:5} {:5} {} {:10} {:10} {:10}",
             s.cbytes,
             s.qnum,
             pid(s.lspid),
@@ -132,7 +132,7 @@ mod tests {
         };
         assert_eq!(
             of(Reply::Msg(queue)),
-            "        -3 1077936133   600           3     1  7235     0     1    22   333  4444 1795375143          0 1795375143\n"
+            "        -3 1077936133   600           3          1  7235     0     1    22   333  4444 1795375143          0 1795375143\n"
         );
         let segment = ShmStat {
             perm,
