@@ -231,7 +231,8 @@ impl Cluster {
         });
     }
 
-    fn print_logs(&self) {
+    /// Shows what the daemons and programs of all nodes have said.
+    pub fn print_logs(&self) {
         let names = fs::read_dir(self.scratch.path()).into_iter().flatten();
         for path in names.flatten().map(|entry| entry.path()) {
             if path.extension().is_some_and(|extension| extension == "log") {
