@@ -149,8 +149,8 @@ static void info(struct line *l)
         return tell_ints(l, result, (int *)buffer, 7);
     if (command == IPC_INFO) {
         const struct shminfo *limits = (void *)buffer;
-        return add(l, "= %d %lu %lu %lu %lu", result, limits->shmmax, limits->shmmin,
-                   limits->shmmni, limits->shmseg);
+        return add(l, "= %d %ld %ld %ld %ld", result, (long)limits->shmmax, (long)limits->shmmin,
+                   (long)limits->shmmni, (long)limits->shmseg);
     }
     const struct shm_info *used = (void *)buffer;
     add(l, "= %d %d %lu", result, used->used_ids, used->shm_tot);

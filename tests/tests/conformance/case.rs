@@ -17,11 +17,7 @@ pub(crate) struct Case {
 }
 
 /// A case for all worlds.
-pub(crate) const fn case(
-    number: u32,
-    behaviour: &'static str,
-    play: fn(&mut Stage<'_>),
-) -> Case {
+pub(crate) const fn case(number: u32, behaviour: &'static str, play: fn(&mut Stage<'_>)) -> Case {
     Case {
         number,
         behaviour,
@@ -45,7 +41,7 @@ impl Case {
     }
 
     /// Not without root.
-    pub(crate) const fn as_root(mut self) -> Self {
+    pub(crate) const fn with_users(mut self) -> Self {
         self.needs_root = true;
         self
     }

@@ -56,7 +56,8 @@ impl Report {
         let before = fs::read_to_string(path()).unwrap_or_default();
         let mut text = HEADER.to_owned();
         for section in sections {
-            let heading = "| | behaviour | kernel | one node | two nodes |\n|--:|---|---|---|---|\n";
+            let heading =
+                "| | behaviour | kernel | one node | two nodes |\n|--:|---|---|---|---|\n";
             let _ = write!(text, "\n## {}\n\n{heading}", section.title);
             for case in section.cases {
                 let _ = writeln!(text, "{}", row(case, outcomes, &before));
@@ -74,7 +75,10 @@ impl Report {
             return;
         }
         let there = fs::read_to_string(&path).unwrap_or_default();
-        let other = self.text.lines().find(|line| !there.lines().any(|l| l == *line));
+        let other = self
+            .text
+            .lines()
+            .find(|line| !there.lines().any(|l| l == *line));
         assert!(
             there == self.text,
             "docs/conformance.md is not what was found, e.g. {other:?}: \

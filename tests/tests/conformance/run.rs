@@ -59,7 +59,9 @@ impl Selection {
 
     fn has(&self, number: u32) -> bool {
         let inside = |(first, last): &(u32, u32)| (*first..=*last).contains(&number);
-        self.0.as_ref().is_none_or(|ranges| ranges.iter().any(inside))
+        self.0
+            .as_ref()
+            .is_none_or(|ranges| ranges.iter().any(inside))
     }
 }
 

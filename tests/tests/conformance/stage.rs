@@ -113,12 +113,7 @@ impl<'w> Stage<'w> {
 
     /// A participant that is another user, with these supplementary groups and
     /// this set of capabilities (bits as in `<linux/capability.h>`). Root only.
-    pub(crate) fn user(
-        &mut self,
-        uid: u32,
-        groups: &[u32],
-        capabilities: u64,
-    ) -> Participant<'w> {
+    pub(crate) fn user(&mut self, uid: u32, groups: &[u32], capabilities: u64) -> Participant<'w> {
         let mut participant = self.participant();
         participant.become_user(uid, groups, capabilities);
         participant
@@ -220,10 +215,7 @@ impl Namespace {
     }
 }
 
-fn in_child(
-    command: &mut Command,
-    act: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
-) {
+fn in_child(command: &mut Command, act: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
     // SAFETY: between fork and exec `act` makes system calls only: it opens
     // short paths, which the standard library does without allocating, and it
     // formats and locks nothing.

@@ -8,28 +8,118 @@ use crate::case::{Case, case};
 use crate::stage::Stage;
 
 pub(crate) const CASES: &[Case] = &[
-    case(1, "a new key without IPC_CREAT is ENOENT, also with IPC_EXCL", absent_key),
-    case(2, "IPC_CREAT with IPC_EXCL on a key in use is EEXIST, whatever size and permission", exclusive).as_root(),
-    case(3, "shmget of an existing key: more bytes than it has are EINVAL, fewer or 0 find it", shm_size),
-    case(4, "semget of an existing key: more semaphores than it has are EINVAL, fewer or 0 find it", sem_size),
-    case(5, "a size that does not fit is EINVAL before a permission that is missing is EACCES", size_before_permission).as_root(),
-    case(6, "flags without permission bits ask for nothing: anybody gets the id of a 0600 object", no_bits).as_root(),
-    case(7, "permission bits in the flags that the caller's class lacks are EACCES", bits_asked_for).as_root(),
-    case(8, "a new segment of 0, of more than SHMMAX or of (size_t)-1 bytes is EINVAL", shm_size_limits),
-    case(9, "shm_segsz is what was asked for; the rest of the last page can be used", shm_tail),
-    case(10, "a new set of 0 semaphores is EINVAL; less than 0 or more than SEMMSL are, even for a look-up", sem_size_limits),
-    case(11, "IPC_PRIVATE always makes an object, with and without IPC_CREAT and IPC_EXCL", private),
-    case(12, "sets, queues and segments have separate keys", separate_keys),
+    case(
+        1,
+        "a new key without IPC_CREAT is ENOENT, also with IPC_EXCL",
+        absent_key,
+    ),
+    case(
+        2,
+        "IPC_CREAT with IPC_EXCL on a key in use is EEXIST, whatever size and permission",
+        exclusive,
+    )
+    .with_users(),
+    case(
+        3,
+        "shmget of an existing key: more bytes than it has are EINVAL, fewer or 0 find it",
+        shm_size,
+    ),
+    case(
+        4,
+        "semget of an existing key: more semaphores than it has are EINVAL, fewer or 0 find it",
+        sem_size,
+    ),
+    case(
+        5,
+        "a size that does not fit is EINVAL before a permission that is missing is EACCES",
+        size_before_permission,
+    )
+    .with_users(),
+    case(
+        6,
+        "flags without permission bits ask for nothing: anybody gets the id of a 0600 object",
+        no_bits,
+    )
+    .with_users(),
+    case(
+        7,
+        "permission bits in the flags that the caller's class lacks are EACCES",
+        bits_asked_for,
+    )
+    .with_users(),
+    case(
+        8,
+        "a new segment of 0, of more than SHMMAX or of (size_t)-1 bytes is EINVAL",
+        shm_size_limits,
+    ),
+    case(
+        9,
+        "shm_segsz is what was asked for; the rest of the last page can be used",
+        shm_tail,
+    ),
+    case(
+        10,
+        "a new set of 0 semaphores is EINVAL; less than 0 or more than SEMMSL are, even for a look-up",
+        sem_size_limits,
+    ),
+    case(
+        11,
+        "IPC_PRIVATE always makes an object, with and without IPC_CREAT and IPC_EXCL",
+        private,
+    ),
+    case(
+        12,
+        "sets, queues and segments have separate keys",
+        separate_keys,
+    ),
     case(13, "unknown flag bits are ignored", unknown_flags),
-    case(14, "the mode is the low 9 bits of the flags, execute bits included", mode_bits),
-    case(15, "the creator's effective ids become uid, gid, cuid and cgid", creator).as_root(),
-    case(16, "more segments than SHMMNI are ENOSPC; more semaphores in a set than SEMMSL are EINVAL", limits),
-    case(17, "a new segment is zero, with cpid and ctime set and no attachment in its history", new_segment),
-    case(18, "a new set is zero, with ctime set; otime stays 0 until the first semop", new_set),
-    case(19, "a new queue is empty, with ctime set and MSGMNB (16384) as its limit", new_queue),
-    case(20, "after removal the old id is EINVAL, and the next object has another one", ids_are_not_reused),
-    case(21, "the key of a removed segment that is still attached is free at once, and shows as 0", removed_key),
-    case(22, "/proc/sys/kernel/sem_next_id chooses the next id", next_id).as_root(),
+    case(
+        14,
+        "the mode is the low 9 bits of the flags, execute bits included",
+        mode_bits,
+    ),
+    case(
+        15,
+        "the creator's effective ids become uid, gid, cuid and cgid",
+        creator,
+    )
+    .with_users(),
+    case(
+        16,
+        "more segments than SHMMNI are ENOSPC; more semaphores in a set than SEMMSL are EINVAL",
+        limits,
+    ),
+    case(
+        17,
+        "a new segment is zero, with cpid and ctime set and no attachment in its history",
+        new_segment,
+    ),
+    case(
+        18,
+        "a new set is zero, with ctime set; otime stays 0 until the first semop",
+        new_set,
+    ),
+    case(
+        19,
+        "a new queue is empty, with ctime set and MSGMNB (16384) as its limit",
+        new_queue,
+    ),
+    case(
+        20,
+        "after removal the old id is EINVAL, and the next object has another one",
+        ids_are_not_reused,
+    ),
+    case(
+        21,
+        "the key of a removed segment that is still attached is free at once, and shows as 0",
+        removed_key,
+    ),
+    case(
+        22,
+        "/proc/sys/kernel/sem_next_id chooses the next id",
+        next_id,
+    )
+    .with_users(),
 ];
 
 fn absent_key(s: &mut Stage<'_>) {
@@ -220,7 +310,11 @@ fn limits(s: &mut Stage<'_>) {
     }
     assert_eq!(refused, "! ENOSPC");
     assert_eq!(refused_elsewhere, "! ENOSPC");
-    assert!(made.len() <= SHMMNI && made.len() > SHMMNI / 2, "{}", made.len());
+    assert!(
+        made.len() <= SHMMNI && made.len() > SHMMNI / 2,
+        "{}",
+        made.len()
+    );
     b.must(format!("shmget 0 4096 {CREATE}"));
 }
 

@@ -10,9 +10,9 @@ const IPC_OWNER: u64 = 1 << 15;
 const SYS_ADMIN: u64 = 1 << 21;
 
 pub(crate) const CASES: &[Case] = &[
-    case(121, "uid or cuid: owner bits; else gid or cgid, supplementary groups too: group bits; else other. The class is final", classes).as_root(),
-    case(122, "CAP_IPC_OWNER passes mode bits, CAP_SYS_ADMIN the owner checks, CAP_IPC_LOCK that of SHM_LOCK", capabilities).as_root(),
-    case(123, "the owner of an object with mode 000 may still use IPC_SET and IPC_RMID", mode_zero).as_root(),
+    case(121, "uid or cuid: owner bits; else gid or cgid, supplementary groups too: group bits; else other. The class is final", classes).with_users(),
+    case(122, "CAP_IPC_OWNER passes mode bits, CAP_SYS_ADMIN the owner checks, CAP_IPC_LOCK that of SHM_LOCK", capabilities).with_users(),
+    case(123, "the owner of an object with mode 000 may still use IPC_SET and IPC_RMID", mode_zero).with_users(),
     case(124, "a process of another node has a pid that no process of this one has, and that names it", foreign_pids).between_nodes(),
 ];
 
@@ -20,12 +20,18 @@ pub(crate) const CASES: &[Case] = &[
 fn may(who: &mut Participant<'_>, kind: &str, id: i64) -> (bool, bool) {
     let (read, write) = match kind {
         "sem" => (format!("getval {id} 0"), format!("setval {id} 0 1")),
-        "msg" => (format!("stat msg {id} qnum"), format!("msgsnd {id} 1 04000")),
+        "msg" => (
+            format!("stat msg {id} qnum"),
+            format!("msgsnd {id} 1 04000"),
+        ),
         _ => (format!("shmat {id} 010000"), format!("shmat {id} 0")),
     };
     let mut allowed = |command: String| {
         let answer = who.ask(&command);
-        assert!(answer.succeeded() || answer == "! EACCES", "{command}: {answer:?}");
+        assert!(
+            answer.succeeded() || answer == "! EACCES",
+            "{command}: {answer:?}"
+        );
         answer.succeeded()
     };
     (allowed(read), allowed(write))
@@ -54,7 +60,11 @@ fn classes(s: &mut Stage<'_>) {
         assert_eq!(may(&mut b, kind, id), all, "{kind}: its new owner");
         assert_eq!(may(&mut c, kind, id), none, "{kind}: one of its groups");
         b.must(format!("set {kind} {id} {BOB} {BOB} 0060"));
-        assert_eq!(may(&mut c, kind, id), all, "{kind}: one of its creator's group");
+        assert_eq!(
+            may(&mut c, kind, id),
+            all,
+            "{kind}: one of its creator's group"
+        );
     }
 }
 

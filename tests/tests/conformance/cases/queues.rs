@@ -14,28 +14,105 @@ const COPY: u32 = 0o40000 | 0o4000;
 const WITHOUT_RESOURCE: u64 = u64::MAX >> 1 & !(1 << 24);
 
 pub(crate) const CASES: &[Case] = &[
-    case(69, "msgsnd: EFAULT first, then EINVAL for size, type and id, all before permission", send_errors).as_root(),
-    case(70, "a full queue without write permission is EACCES", permission_before_fullness).as_root(),
-    case(71, "full is more bytes than qbytes, or more messages than qbytes", fullness),
-    case(72, "IPC_SET that takes the permission away ends waiting receivers by EACCES", permission_lost).as_root(),
-    case(73, "more qbytes wake senders; less than there is now are allowed", qbytes_changes),
-    case(74, "qbytes above MSGMNB take CAP_SYS_RESOURCE, also of root: EPERM", qbytes_limit).as_root(),
-    case(75, "with IPC_NOWAIT a full queue is EAGAIN and no message ENOMSG", nowait),
-    case(76, "a small message may pass a large one that waits", small_passes),
-    case(77, "a message that is too long is E2BIG and stays, though a later one would fit; MSG_NOERROR cuts it", too_long),
-    case(78, "a waiting receiver gets E2BIG by a message that is too long; the sender succeeds", too_long_later),
-    case(79, "type 0 takes the first, n the first of type n, -n the lowest type up to n; LONG_MIN any", types),
+    case(
+        69,
+        "msgsnd: EFAULT first, then EINVAL for size, type and id, all before permission",
+        send_errors,
+    )
+    .with_users(),
+    case(
+        70,
+        "a full queue without write permission is EACCES",
+        permission_before_fullness,
+    )
+    .with_users(),
+    case(
+        71,
+        "full is more bytes than qbytes, or more messages than qbytes",
+        fullness,
+    ),
+    case(
+        72,
+        "IPC_SET that takes the permission away ends waiting receivers by EACCES",
+        permission_lost,
+    )
+    .with_users(),
+    case(
+        73,
+        "more qbytes wake senders; less than there is now are allowed",
+        qbytes_changes,
+    ),
+    case(
+        74,
+        "qbytes above MSGMNB take CAP_SYS_RESOURCE, also of root: EPERM",
+        qbytes_limit,
+    )
+    .with_users(),
+    case(
+        75,
+        "with IPC_NOWAIT a full queue is EAGAIN and no message ENOMSG",
+        nowait,
+    ),
+    case(
+        76,
+        "a small message may pass a large one that waits",
+        small_passes,
+    ),
+    case(
+        77,
+        "a message that is too long is E2BIG and stays, though a later one would fit; MSG_NOERROR cuts it",
+        too_long,
+    ),
+    case(
+        78,
+        "a waiting receiver gets E2BIG by a message that is too long; the sender succeeds",
+        too_long_later,
+    ),
+    case(
+        79,
+        "type 0 takes the first, n the first of type n, -n the lowest type up to n; LONG_MIN any",
+        types,
+    ),
     case(80, "MSG_EXCEPT counts only with a positive type", except),
-    case(81, "MSG_COPY takes an ordinal, needs IPC_NOWAIT, changes nothing", copy),
+    case(
+        81,
+        "MSG_COPY takes an ordinal, needs IPC_NOWAIT, changes nothing",
+        copy,
+    ),
     case(82, "a message may be empty", empty),
     case(83, "a negative size is EINVAL", negative_size),
-    case(84, "a caught signal ends both waits by EINTR, SA_RESTART or not; SIGSTOP and SIGCONT do not", signals),
-    case(85, "removal ends waiting senders and receivers by EIDRM; later calls are EINVAL", removal),
-    case(86, "a message for a waiting receiver is never in the queue", hand_off),
-    case(87, "receivers are served in the order in which they came", order),
-    case(88, "sending sets lspid and stime, receiving lrpid and rtime; only creation and IPC_SET set ctime", traces),
+    case(
+        84,
+        "a caught signal ends both waits by EINTR, SA_RESTART or not; SIGSTOP and SIGCONT do not",
+        signals,
+    ),
+    case(
+        85,
+        "removal ends waiting senders and receivers by EIDRM; later calls are EINVAL",
+        removal,
+    ),
+    case(
+        86,
+        "a message for a waiting receiver is never in the queue",
+        hand_off,
+    ),
+    case(
+        87,
+        "receivers are served in the order in which they came",
+        order,
+    ),
+    case(
+        88,
+        "sending sets lspid and stime, receiving lrpid and rtime; only creation and IPC_SET set ctime",
+        traces,
+    ),
     case(89, "a type has 64 bits, on every node the same", type_width).ours(),
-    case(90, "a queue that may only be written takes messages and gives none: EACCES", write_only).as_root(),
+    case(
+        90,
+        "a queue that may only be written takes messages and gives none: EACCES",
+        write_only,
+    )
+    .with_users(),
 ];
 
 fn send_errors(s: &mut Stage<'_>) {
@@ -181,7 +258,10 @@ fn types(s: &mut Stage<'_>) {
         b.gives(format!("msgrcv {id} 9 {wanted} {NOWAIT}"), found);
     }
     b.fails(format!("msgrcv {id} 9 -100 {NOWAIT}"), "ENOMSG");
-    b.gives(format!("msgrcv {id} 9 {} 0", i64::MIN), "= 1 1099511627776 7");
+    b.gives(
+        format!("msgrcv {id} 9 {} 0", i64::MIN),
+        "= 1 1099511627776 7",
+    );
 }
 
 fn except(s: &mut Stage<'_>) {
@@ -282,14 +362,12 @@ fn hand_off(s: &mut Stage<'_>) {
     let [mut a, mut b] = s.participants();
     let id = queue(&mut a);
     b.block(format!("msgrcv {id} 9 0 0"));
-    b.stop();
     a.must(format!("msgsnd {id} 1 0 x"));
     assert_eq!(a.stat("msg", id, "qnum"), 0);
     assert_eq!(a.stat("msg", id, "lrpid"), a.knows(&b));
     let rtime = a.stat("msg", id, "rtime");
     assert_now(&mut a, rtime);
     a.fails(format!("msgrcv {id} 9 0 {NOWAIT}"), "ENOMSG");
-    b.signal(Signal::SIGCONT);
     b.answers("= 1 1 x");
 }
 

@@ -14,12 +14,12 @@ const SETVAL: u32 = 16;
 const SETALL: u32 = 17;
 
 pub(crate) const CASES: &[Case] = &[
-    case(60, "SETVAL of less than 0 or more than 32767 is ERANGE, before id and number are looked at", setval_range),
+    case(60, "SETVAL of less than 0 or more than 32767 is ERANGE, before number and id are looked at, but for a negative id: EINVAL", setval_range),
     case(61, "a semaphore number that is out of range is EINVAL where a semaphore is named, else ignored", number_range),
     case(62, "SETALL with a value that is too large is ERANGE and changes nothing", setall_range),
     case(63, "SETVAL and SETALL set sempid and ctime", setting_leaves_traces),
     case(64, "an unknown command is EINVAL, a bad buffer EFAULT", bad_arguments),
-    case(65, "GETxxx and IPC_STAT take read, SETxxx alter (EACCES); IPC_SET and IPC_RMID the owner (EPERM)", permissions).as_root(),
+    case(65, "GETxxx and IPC_STAT take read, SETxxx alter (EACCES); IPC_SET and IPC_RMID the owner (EPERM)", permissions).with_users(),
     case(66, "IPC_SET changes uid, gid, the low 9 mode bits and ctime; an owner of -1 is EINVAL", ipc_set),
     case(67, "otime and ctime are whole seconds, and their reserved words 0", times),
     case(68, "the fourth argument may be left out where none is needed", variadic),
@@ -28,10 +28,13 @@ pub(crate) const CASES: &[Case] = &[
 fn setval_range(s: &mut Stage<'_>) {
     let [mut a, mut b] = s.participants();
     let id = set(&mut a, 1);
+    let gone = set(&mut a, 1);
+    a.must(format!("semrm {gone}"));
     for value in [-1, 32_768] {
         b.fails(format!("setval {id} 0 {value}"), "ERANGE");
         b.fails(format!("setval {id} 9 {value}"), "ERANGE");
-        b.fails(format!("setval -1 0 {value}"), "ERANGE");
+        b.fails(format!("setval {gone} 0 {value}"), "ERANGE");
+        b.fails(format!("setval -1 0 {value}"), "EINVAL");
     }
     b.must(format!("setval {id} 0 32767"));
 }
@@ -96,7 +99,10 @@ fn permissions(s: &mut Stage<'_>) {
     let alterable = a.must("semget 0 2 01602");
     for command in [IPC_STAT, GETALL, GETVAL, GETPID, GETNCNT, GETZCNT] {
         b.must(format!("control sem {readable} 0 {command} buffer"));
-        b.fails(format!("control sem {alterable} 0 {command} buffer"), "EACCES");
+        b.fails(
+            format!("control sem {alterable} 0 {command} buffer"),
+            "EACCES",
+        );
     }
     b.must(format!("setval {alterable} 0 1"));
     b.must(format!("setall {alterable} 1 1"));

@@ -1,6 +1,9 @@
 //! shmctl, and the lists of what there is.
 
-use super::{ALICE, BOB, CREATE, IPC_INFO, IPC_SET, IPC_STAT, KINDS, get, object, remove, segment, set, queue};
+use super::{
+    ALICE, BOB, CREATE, IPC_INFO, IPC_SET, IPC_STAT, KINDS, get, object, queue, remove, segment,
+    set,
+};
 use crate::case::{Case, case};
 use crate::stage::Stage;
 
@@ -13,11 +16,11 @@ const LOCKED: i64 = 0o2000;
 
 pub(crate) const CASES: &[Case] = &[
     case(112, "IPC_RMID marks an attached segment; it lives on until the last detach, also through IPC_SET and a second IPC_RMID", marked),
-    case(113, "a stranger's IPC_RMID, IPC_SET, SHM_LOCK and SHM_UNLOCK are EPERM, IPC_STAT without read EACCES", strangers).as_root(),
-    case(114, "a stranger's IPC_SET with a bad pointer is EFAULT; IPC_STAT of a bad id is EINVAL first", pointer_order).as_root(),
-    case(115, "SHM_LOCK and SHM_UNLOCK toggle 02000 in the mode", locking).as_root(),
+    case(113, "a stranger's IPC_RMID, IPC_SET, SHM_LOCK and SHM_UNLOCK are EPERM, IPC_STAT without read EACCES", strangers).with_users(),
+    case(114, "a stranger's IPC_SET with a bad pointer is EFAULT; IPC_STAT of a bad id is EINVAL first", pointer_order).with_users(),
+    case(115, "SHM_LOCK and SHM_UNLOCK toggle 02000 in the mode", locking).with_users(),
     case(116, "a segment that was never attached survives its creator", survives_creator),
-    case(117, "xxx_STAT takes an index and returns the id, and needs read; xxx_STAT_ANY does not", by_index).as_root(),
+    case(117, "xxx_STAT takes an index and returns the id, and needs read; xxx_STAT_ANY does not", by_index).with_users(),
     case(118, "the four INFO commands return the highest index, whatever the id, and count what there is", info),
     case(119, "shmmin is 1 and shmseg is shmmni", shminfo),
     case(120, "/proc/sysvipc and IPC_STAT agree", proc_lists),
@@ -113,12 +116,20 @@ fn by_index(s: &mut Stage<'_>) {
         let (stat, stat_any) = stat_commands(kind);
         let highest = a.must(format!("info {kind} {} 0", info_command(kind)));
         let index = (0..=highest)
-            .find(|index| a.ask(format!("stat_index {kind} {stat} {index}")) == format!("= {id}").as_str())
+            .find(|index| {
+                a.ask(format!("stat_index {kind} {stat} {index}")) == format!("= {id}").as_str()
+            })
             .unwrap_or_else(|| panic!("{kind} {id} has no index up to {highest}"));
         b.fails(format!("stat_index {kind} {stat} {index}"), "EACCES");
-        b.gives(format!("stat_index {kind} {stat_any} {index}"), &format!("= {id}"));
+        b.gives(
+            format!("stat_index {kind} {stat_any} {index}"),
+            &format!("= {id}"),
+        );
         for command in [stat, stat_any] {
-            a.fails(format!("stat_index {kind} {command} {}", highest + 1), "EINVAL");
+            a.fails(
+                format!("stat_index {kind} {command} {}", highest + 1),
+                "EINVAL",
+            );
             a.fails(format!("stat_index {kind} {command} -1"), "EINVAL");
         }
         a.must(remove(kind, id));
@@ -129,6 +140,8 @@ fn info(s: &mut Stage<'_>) {
     let [mut a, mut b] = s.participants();
     let id = queue(&mut a);
     a.must(format!("msgsnd {id} 1 0 four"));
+    set(&mut a, 1);
+    segment(&mut a);
     let [sets, semaphores] = counted(&mut b, "sem", [8, 10]);
     let [queues, messages, bytes] = counted(&mut b, "msg", [1, 2, 7]);
     let [segments, pages] = counted(&mut b, "shm", [1, 2]);
@@ -137,7 +150,10 @@ fn info(s: &mut Stage<'_>) {
     a.must(format!("msgsnd {id} 1 0 fifth"));
     a.must("shmget 0 8193 01600");
     assert_eq!(counted(&mut b, "sem", [8, 10]), [sets + 1, semaphores + 5]);
-    assert_eq!(counted(&mut b, "msg", [1, 2, 7]), [queues + 1, messages + 1, bytes + 5]);
+    assert_eq!(
+        counted(&mut b, "msg", [1, 2, 7]),
+        [queues + 1, messages + 1, bytes + 5]
+    );
     assert_eq!(counted(&mut b, "shm", [1, 2]), [segments + 1, pages + 3]);
     for kind in KINDS {
         for command in [IPC_INFO, info_command(kind)] {
@@ -154,7 +170,9 @@ fn counted<const N: usize>(
     kind: &str,
     places: [usize; N],
 ) -> [i64; N] {
-    let fields = who.ask(format!("info {kind} {} 0", info_command(kind))).numbers();
+    let fields = who
+        .ask(format!("info {kind} {} 0", info_command(kind)))
+        .numbers();
     places.map(|place| fields[place])
 }
 

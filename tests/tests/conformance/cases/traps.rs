@@ -8,12 +8,37 @@ use crate::case::{Case, case};
 use crate::stage::Stage;
 
 pub(crate) const CASES: &[Case] = &[
-    case(125, "the calls work by libc's syscall(), and from libraries loaded with RTLD_DEEPBIND", other_doors),
-    case(126, "semctl takes its argument in every form that its command has; semtimedop is there", variadic_semctl),
-    case(127, "threads that end, forks in threads, _exit and SIGKILL leave nothing behind", sudden_ends),
-    case(128, "a signal and a grant at once: one of them wins, and no token is lost", signal_against_grant),
-    case(129, "exec keeps the process's adjustments and drops its attachments", exec_keeps_identity),
-    case(130, "ids of distributed objects are none of the kernel's", ids_apart).ours(),
+    case(
+        125,
+        "the calls work by libc's syscall(), and from libraries loaded with RTLD_DEEPBIND",
+        other_doors,
+    ),
+    case(
+        126,
+        "semctl takes its argument in every form that its command has; semtimedop is there",
+        variadic_semctl,
+    ),
+    case(
+        127,
+        "threads that end, forks in threads, _exit and SIGKILL leave nothing behind",
+        sudden_ends,
+    ),
+    case(
+        128,
+        "a signal and a grant at once: one of them wins, and no token is lost",
+        signal_against_grant,
+    ),
+    case(
+        129,
+        "exec keeps the process's adjustments and drops its attachments",
+        exec_keeps_identity,
+    ),
+    case(
+        130,
+        "ids of distributed objects are none of the kernel's",
+        ids_apart,
+    )
+    .ours(),
 ];
 
 fn other_doors(s: &mut Stage<'_>) {
@@ -73,7 +98,10 @@ fn signal_against_grant(s: &mut Stage<'_>) {
         b.signal(Signal::SIGUSR1);
         c.must(format!("semop {id} 0:1"));
         let granted = b.answer() == "= 0";
-        a.gives(format!("getval {id} 0"), if granted { "= 0" } else { "= 1" });
+        a.gives(
+            format!("getval {id} 0"),
+            if granted { "= 0" } else { "= 1" },
+        );
         a.must(format!("setval {id} 0 0"));
         b.block(format!("msgrcv {queue} 9 0 0"));
         b.signal(Signal::SIGUSR1);

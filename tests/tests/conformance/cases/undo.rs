@@ -7,17 +7,54 @@ use crate::case::{Case, case};
 use crate::stage::{Participant, Stage};
 
 pub(crate) const CASES: &[Case] = &[
-    case(49, "exit and SIGKILL add every adjustment back, clamped to 0 and 32767, without waiting", clamped),
-    case(50, "undoing sets sempid to the process that ended, and otime", undo_leaves_traces),
+    case(
+        49,
+        "exit and SIGKILL add every adjustment back, clamped to 0 and 32767, without waiting",
+        clamped,
+    ),
+    case(
+        50,
+        "undoing sets sempid to the process that ended, and otime",
+        undo_leaves_traces,
+    ),
     case(51, "undoing wakes waiters", undo_wakes),
-    case(52, "SETVAL clears that semaphore's adjustments of all processes, SETALL those of the set", setting_clears),
-    case(53, "a forked child has no adjustments, and its end undoes nothing of its parent's", not_inherited),
+    case(
+        52,
+        "SETVAL clears that semaphore's adjustments of all processes, SETALL those of the set",
+        setting_clears,
+    ),
+    case(
+        53,
+        "a forked child has no adjustments, and its end undoes nothing of its parent's",
+        not_inherited,
+    ),
     case(54, "adjustments survive exec", survives_exec),
-    case(55, "adjustments are the process's: the end of a thread undoes nothing", not_of_threads),
-    case(56, "removal drops adjustments; the process's end harms nobody", removal_drops),
-    case(57, "a waiting operation's adjustment is recorded when the operation is done", when_done),
-    case(58, "operations without SEM_UNDO leave adjustments alone", plain_operations),
-    case(59, "the death of a node undoes all its processes", death_of_a_node).between_nodes(),
+    case(
+        55,
+        "adjustments are the process's: the end of a thread undoes nothing",
+        not_of_threads,
+    ),
+    case(
+        56,
+        "removal drops adjustments; the process's end harms nobody",
+        removal_drops,
+    ),
+    case(
+        57,
+        "a waiting operation's adjustment is recorded when the operation is done",
+        when_done,
+    ),
+    case(
+        58,
+        "operations without SEM_UNDO leave adjustments alone",
+        plain_operations,
+    ),
+    case(
+        59,
+        "the death of a node undoes all its processes",
+        death_of_a_node,
+    )
+    .between_nodes(),
 ];
 
 /// Waits until semaphore `num` has this value.
