@@ -229,13 +229,14 @@ static void short_semctl(struct line *l)
 /* now: this clock's second */
 static void now(struct line *l) { succeed(l, time(NULL)); }
 
-/* write_file PATH TEXT */
+/* write_text PATH WORD... */
 static void write_text(struct line *l)
 {
     FILE *file = fopen(text(l, 1), "w");
     if (!file)
         return fail(l);
-    fputs(text(l, 2), file);
+    for (int w = 2; w < l->count; w++)
+        fprintf(file, "%s ", l->word[w]);
     tell(l, fclose(file));
 }
 

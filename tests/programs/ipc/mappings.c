@@ -80,9 +80,17 @@ static void move_break(struct line *l)
     succeed(l, (char *)sbrk(0) - before);
 }
 
+/* above_break BYTES: the page so far above the break; the slot */
+static void above_break(struct line *l)
+{
+    uintptr_t place = (uintptr_t)sbrk(0) + length(l, 1);
+    succeed(l, keep((char *)(place & ~(uintptr_t)(SHMLBA - 1))));
+}
+
 const struct command mappings[] = {
     {"reserve", 1, reserve},     {"shmat_at", 4, at},        {"shmdt_at", 2, dt},
     {"shmdt_null", 0, dt_null},  {"munmap", 3, unmap},       {"mprotect_at", 4, protect},
     {"mremap", 2, move},         {"madvise", 3, advise},     {"aligned", 1, aligned},
-    {"brk", 0, move_break},      {NULL, 0, NULL},
+    {"brk", 0, move_break},      {"above_break", 1, above_break},
+    {NULL, 0, NULL},
 };

@@ -41,7 +41,7 @@ impl Case {
     }
 
     /// Not without root.
-    pub(crate) const fn with_users(mut self) -> Self {
+    pub(crate) const fn by_root(mut self) -> Self {
         self.needs_root = true;
         self
     }

@@ -7,6 +7,7 @@ use crate::stage::World::{self, OneNode, TwoNodes};
 
 /// Number, world, and what it waits for.
 pub(crate) const PENDING: &[(u32, World, &str)] = &[
+    (16, OneNode, "limits of the cluster"),
     (16, TwoNodes, "limits of the cluster"),
     (74, TwoNodes, "capabilities of other nodes"),
     (98, OneNode, "mprotect of attachments"),
@@ -23,7 +24,6 @@ pub(crate) const PENDING: &[(u32, World, &str)] = &[
     (118, TwoNodes, "lists"),
     (120, OneNode, "lists"),
     (120, TwoNodes, "lists"),
-    (122, TwoNodes, "capabilities of other nodes"),
     (125, OneNode, "syscall() and dlopen()"),
     (125, TwoNodes, "syscall() and dlopen()"),
 ];

@@ -54,11 +54,10 @@ pub(crate) struct Stage<'w> {
 pub(crate) struct Participant<'w> {
     program: Program,
     node: Option<&'w Node>,
-    number: usize,
 }
 
 /// The namespaces that the first participant made for all of a case.
-struct Namespace {
+pub(crate) struct Namespace {
     user: Option<File>,
     ipc: File,
 }
@@ -74,14 +73,14 @@ impl<'w> Stage<'w> {
         }
     }
 
+    /// The same world, but for the cluster.
+    pub(crate) fn on<'c>(&self, cluster: &'c Cluster) -> Stage<'c> {
+        Stage::new(self.world, cluster)
+    }
+
     /// Whether the calls go to daemons.
     pub(crate) fn is_distributed(&self) -> bool {
         self.world != World::Kernel
-    }
-
-    /// Whether the participants are on several nodes.
-    pub(crate) fn is_between_nodes(&self) -> bool {
-        self.world == World::TwoNodes
     }
 
     /// Says that this world is otherwise, on purpose: the case goes on to see
@@ -139,11 +138,7 @@ impl<'w> Stage<'w> {
             }),
             None => self.program_of_kernel(change),
         };
-        Participant {
-            program,
-            node,
-            number,
-        }
+        Participant { program, node }
     }
 
     fn program_of_kernel(&mut self, change: impl FnOnce(&mut Command)) -> Program {
@@ -171,7 +166,7 @@ pub(crate) fn has_namespaces() -> bool {
 impl Namespace {
     /// Has a command run in new namespaces. For an ordinary user that takes a
     /// user namespace too, in which he is who he is.
-    fn begin(command: &mut Command) {
+    pub(crate) fn begin(command: &mut Command) {
         let root = geteuid().is_root();
         let maps = [
             ("/proc/self/setgroups", "deny".to_owned()),
@@ -273,18 +268,18 @@ impl Participant<'_> {
         });
     }
 
-    /// The pid by which this one knows another, as in GETPID.
-    pub(crate) fn knows(&self, other: &Participant<'_>) -> i64 {
-        self.knows_pid(other, other.pid())
+    /// Whether it is on another node than the first participant.
+    pub(crate) fn is_abroad(&self) -> bool {
+        self.node.is_some_and(|node| node.number != 1)
     }
 
-    /// The pid by which this one knows a process beside another, its child.
-    pub(crate) fn knows_pid(&self, other: &Participant<'_>, pid: u32) -> i64 {
+    /// The pid by which this one knows another, as in GETPID.
+    pub(crate) fn knows(&self, other: &Participant<'_>) -> i64 {
         let node = match (self.node, other.node) {
-            (Some(ours), Some(theirs)) if ours.name != theirs.name => 1 + other.number % 2,
+            (Some(ours), Some(theirs)) if ours.number != theirs.number => theirs.number,
             _ => 0,
         };
-        (node as i64) << NODE_SHIFT | i64::from(pid)
+        (node as i64) << NODE_SHIFT | i64::from(other.pid())
     }
 
     /// Becomes another user for good; see [`Stage::user`].

@@ -23,7 +23,7 @@ pub(crate) const CASES: &[Case] = &[
         "attaching takes read and write, SHM_RDONLY read, SHM_EXEC execute: EACCES",
         permissions,
     )
-    .with_users(),
+    .by_root(),
     case(
         92,
         "an unaligned address is EINVAL; with SHM_RND it is rounded down",
@@ -119,7 +119,8 @@ pub(crate) const CASES: &[Case] = &[
         111,
         "the kernel's own reads and writes of an attachment work",
         kernel_access,
-    ),
+    )
+    .by_root(),
 ];
 
 fn permissions(s: &mut Stage<'_>) {
@@ -308,8 +309,11 @@ fn fork(s: &mut Stage<'_>) {
     let at_a = a.must(format!("shmat {id} 0"));
     a.must(format!("shmdt {at_a}"));
     assert_eq!(a.stat("shm", id, "lpid"), a.knows(&a));
+    let before = a.stat("shm", id, "atime");
+    wait::until("the clock goes on", || a.must("now") > before);
     b.fork();
     until_attached(&mut a, id, 4);
+    assert!(a.stat("shm", id, "atime") > before);
     until_attached(&mut a, other, 2);
     assert_eq!(a.stat("shm", id, "lpid"), a.knows(&b));
     b.must("send 0 exit");
@@ -440,7 +444,13 @@ fn brk(s: &mut Stage<'_>) {
     b.gives("brk 65536", "= 65536");
     b.must(format!("poke {slot} 0 1"));
     b.must(format!("shmdt {slot}"));
+    let before = b.must("brk");
+    let above = b.must("above_break 1048576");
+    b.must(format!("shmat_at {id} 0 {above} 0"));
+    assert_eq!(b.must("brk"), before);
     b.gives("brk 65536", "= 65536");
+    // What is attached above it is not overrun.
+    b.fails("brk 2097152", "ENOMEM");
 }
 
 fn children_share(s: &mut Stage<'_>) {

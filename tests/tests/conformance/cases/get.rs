@@ -1,5 +1,7 @@
 //! semget, msgget and shmget.
 
+use dipc_tests::{Cluster, Options};
+
 use super::{
     ALICE, BOB, CREATE, CREATE_NEW, KINDS, PUBLIC, assert_now, get, object, queue, remove, segment,
     set,
@@ -18,7 +20,7 @@ pub(crate) const CASES: &[Case] = &[
         "IPC_CREAT with IPC_EXCL on a key in use is EEXIST, whatever size and permission",
         exclusive,
     )
-    .with_users(),
+    .by_root(),
     case(
         3,
         "shmget of an existing key: more bytes than it has are EINVAL, fewer or 0 find it",
@@ -34,19 +36,19 @@ pub(crate) const CASES: &[Case] = &[
         "a size that does not fit is EINVAL before a permission that is missing is EACCES",
         size_before_permission,
     )
-    .with_users(),
+    .by_root(),
     case(
         6,
         "flags without permission bits ask for nothing: anybody gets the id of a 0600 object",
         no_bits,
     )
-    .with_users(),
+    .by_root(),
     case(
         7,
         "permission bits in the flags that the caller's class lacks are EACCES",
         bits_asked_for,
     )
-    .with_users(),
+    .by_root(),
     case(
         8,
         "a new segment of 0, of more than SHMMAX or of (size_t)-1 bytes is EINVAL",
@@ -83,12 +85,12 @@ pub(crate) const CASES: &[Case] = &[
         "the creator's effective ids become uid, gid, cuid and cgid",
         creator,
     )
-    .with_users(),
+    .by_root(),
     case(
         16,
-        "more segments than SHMMNI are ENOSPC; more semaphores in a set than SEMMSL are EINVAL",
+        "more objects than SHMMNI, SHMALL, SEMMNI, SEMMNS or MSGMNI allow are ENOSPC; more semaphores in a set than SEMMSL are EINVAL",
         limits,
-    ),
+    ).by_root(),
     case(
         17,
         "a new segment is zero, with cpid and ctime set and no attachment in its history",
@@ -119,7 +121,7 @@ pub(crate) const CASES: &[Case] = &[
         "/proc/sys/kernel/sem_next_id chooses the next id",
         next_id,
     )
-    .with_users(),
+    .by_root(),
 ];
 
 fn absent_key(s: &mut Stage<'_>) {
@@ -292,30 +294,73 @@ fn creator(s: &mut Stage<'_>) {
 }
 
 fn limits(s: &mut Stage<'_>) {
-    const SHMMNI: usize = 4096;
-    let [mut a, mut b] = s.participants();
-    b.fails(format!("semget 0 32001 {CREATE}"), "EINVAL");
-    let mut made = Vec::new();
-    // Others of this section may be there already, so it is counted from below.
-    let refused = loop {
-        let answer = a.ask(format!("shmget 0 4096 {CREATE}"));
-        if !answer.succeeded() || made.len() > SHMMNI {
-            break answer;
-        }
-        made.push(answer.number());
-    };
-    let refused_elsewhere = b.ask(format!("shmget 0 4096 {CREATE}"));
-    for id in &made {
-        a.must(format!("shmrm {id}"));
+    if s.is_distributed() {
+        let cluster = Cluster::with(Options {
+            limits: &[
+                "semmsl=10",
+                "semmns=25",
+                "semmni=4",
+                "msgmni=3",
+                "shmmni=3",
+                "shmall=8",
+            ],
+            ..Options::nodes(2)
+        });
+        return reach_limits(&mut s.on(&cluster));
     }
-    assert_eq!(refused, "! ENOSPC");
-    assert_eq!(refused_elsewhere, "! ENOSPC");
-    assert!(
-        made.len() <= SHMMNI && made.len() > SHMMNI / 2,
-        "{}",
-        made.len()
-    );
-    b.must(format!("shmget 0 4096 {CREATE}"));
+    let mut a = s.participant();
+    for (name, value) in [
+        ("sem", "10 25 500 4"),
+        ("msgmni", "3"),
+        ("shmmni", "3"),
+        ("shmall", "8"),
+    ] {
+        a.must(format!("write_text /proc/sys/kernel/{name} {value}"));
+    }
+    reach_limits(s);
+}
+
+/// With 10 semaphores in a set, 25 in all, 4 sets, 3 queues, 3 segments and 8
+/// pages at most.
+fn reach_limits(s: &mut Stage<'_>) {
+    let [mut a, mut b] = s.participants();
+    let set_of = |n: u32| format!("semget 0 {n} {CREATE}");
+    b.fails(set_of(11), "EINVAL");
+    a.must(set_of(10));
+    b.must(set_of(10));
+    for who in [&mut a, &mut b] {
+        who.fails(set_of(6), "ENOSPC");
+    }
+    let third = a.must(set_of(5));
+    b.fails(set_of(1), "ENOSPC");
+    b.must(remove("sem", third));
+    let fourth = [&mut a, &mut b].map(|who| who.must(set_of(1)))[1];
+    for who in [&mut a, &mut b] {
+        who.fails(set_of(1), "ENOSPC");
+    }
+    a.must(remove("sem", fourth));
+    b.must(set_of(1));
+
+    let pages = |n: u32| format!("shmget 0 {} {CREATE}", n * 4096);
+    a.must(pages(4));
+    let large = b.must(pages(3));
+    for who in [&mut a, &mut b] {
+        who.fails(pages(2), "ENOSPC");
+    }
+    a.must(pages(1));
+    b.must(remove("shm", large));
+    a.must(pages(1));
+    for who in [&mut a, &mut b] {
+        who.fails(pages(1), "ENOSPC");
+    }
+
+    let queues = [&mut a, &mut b].map(|who| who.must(get("msg", 0, CREATE)));
+    a.must(get("msg", 0, CREATE));
+    for who in [&mut a, &mut b] {
+        who.fails(get("msg", s.key(), CREATE), "ENOSPC");
+    }
+    a.must(remove("msg", queues[1]));
+    b.must(get("msg", 0, CREATE));
 }
 
 fn new_segment(s: &mut Stage<'_>) {

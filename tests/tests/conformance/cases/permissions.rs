@@ -1,6 +1,6 @@
 //! Who may do what, and who is said to have done it.
 
-use super::{ALICE, BOB, CAROL, KINDS, object, queue, segment, set};
+use super::{ALICE, BOB, CAROL, KINDS, object, queue, remove, segment, set};
 use crate::case::{Case, case};
 use crate::stage::{Participant, Stage};
 
@@ -8,11 +8,13 @@ use crate::stage::{Participant, Stage};
 const IPC_LOCK: u64 = 1 << 14;
 const IPC_OWNER: u64 = 1 << 15;
 const SYS_ADMIN: u64 = 1 << 21;
+/// A command of shmctl.
+const SHM_LOCK: u32 = 11;
 
 pub(crate) const CASES: &[Case] = &[
-    case(121, "uid or cuid: owner bits; else gid or cgid, supplementary groups too: group bits; else other. The class is final", classes).with_users(),
-    case(122, "CAP_IPC_OWNER passes mode bits, CAP_SYS_ADMIN the owner checks, CAP_IPC_LOCK that of SHM_LOCK", capabilities).with_users(),
-    case(123, "the owner of an object with mode 000 may still use IPC_SET and IPC_RMID", mode_zero).with_users(),
+    case(121, "uid or cuid: owner bits; else gid or cgid, supplementary groups too: group bits; else other. The class is final", classes).by_root(),
+    case(122, "CAP_IPC_OWNER passes mode bits, CAP_SYS_ADMIN the owner checks, CAP_IPC_LOCK that of SHM_LOCK", capabilities).by_root(),
+    case(123, "the owner of an object with mode 000 may still use IPC_SET and IPC_RMID", mode_zero).by_root(),
     case(124, "a process of another node has a pid that no process of this one has, and that names it", foreign_pids).between_nodes(),
 ];
 
@@ -40,9 +42,9 @@ fn may(who: &mut Participant<'_>, kind: &str, id: i64) -> (bool, bool) {
 fn classes(s: &mut Stage<'_>) {
     let mut a = s.user(ALICE, &[], 0);
     let mut b = s.user(BOB, &[], 0);
-    let mut c = s.participant();
-    // Of Alice's group too, though not the owner.
-    c.become_user(CAROL, &[ALICE], 0);
+    // Of Alice's group too, though not the owner; on two nodes one of each.
+    let mut c = s.user(CAROL, &[ALICE], 0);
+    let mut d = s.user(CAROL, &[ALICE], 0);
     let (none, all) = ((false, false), (true, true));
     for kind in KINDS {
         let id = object(&mut a, kind, 0o066);
@@ -54,16 +56,21 @@ fn classes(s: &mut Stage<'_>) {
         let id = object(&mut a, kind, 0o660);
         assert_eq!(may(&mut b, kind, id), none, "{kind}: another");
         assert_eq!(may(&mut c, kind, id), all, "{kind}: one of its group");
+        // Where Alice's home is, Carol's login is no member of that group.
+        let member = if d.is_abroad() { none } else { all };
+        assert_eq!(may(&mut d, kind, id), member, "{kind}: one of its group");
         // Given away, to Bob and Carol's group: its creator keeps both classes.
         a.must(format!("set {kind} {id} {BOB} {CAROL} 0600"));
         assert_eq!(may(&mut a, kind, id), all, "{kind}: its creator");
         assert_eq!(may(&mut b, kind, id), all, "{kind}: its new owner");
         assert_eq!(may(&mut c, kind, id), none, "{kind}: one of its groups");
         b.must(format!("set {kind} {id} {BOB} {BOB} 0060"));
-        assert_eq!(
-            may(&mut c, kind, id),
-            all,
-            "{kind}: one of its creator's group"
+        assert_eq!(may(&mut c, kind, id), all, "{kind}: its creator's group");
+    }
+    if d.is_abroad() {
+        s.differs(
+            "a process of another node has the groups that its login has at the object's home, \
+             not those that setgroups gave it: group numbers mean nothing elsewhere",
         );
     }
 }
@@ -71,24 +78,40 @@ fn classes(s: &mut Stage<'_>) {
 fn capabilities(s: &mut Stage<'_>) {
     let mut a = s.user(ALICE, &[], 0);
     let mut none = s.user(BOB, &[], 0);
+    let mut owner = s.user(BOB, &[], IPC_OWNER);
+    let mut abroad = s.user(BOB, &[], IPC_OWNER | SYS_ADMIN | IPC_LOCK);
+    let mut admin = s.user(BOB, &[], SYS_ADMIN);
+    if abroad.is_abroad() {
+        s.differs(
+            "an ordinary user's capabilities count on his own node only: a node answers for its \
+             own users, not for those of others. Root's travel with the call",
+        );
+        for kind in KINDS {
+            let id = object(&mut a, kind, 0o600);
+            assert_eq!(may(&mut abroad, kind, id), (false, false), "{kind}");
+            abroad.fails(remove(kind, id), "EPERM");
+        }
+    }
     for kind in KINDS {
         let id = object(&mut a, kind, 0o600);
         assert_eq!(may(&mut none, kind, id), (false, false), "{kind}");
-        let mut owner = s.user(BOB, &[], IPC_OWNER);
         assert_eq!(may(&mut owner, kind, id), (true, true), "{kind}");
-        owner.fails(format!("control {kind} {id} 0 0 0"), "EPERM");
-        let mut admin = s.user(BOB, &[], SYS_ADMIN);
+        owner.fails(remove(kind, id), "EPERM");
         assert_eq!(may(&mut admin, kind, id), (false, false), "{kind}");
         admin.must(format!("set {kind} {id} {ALICE} {ALICE} 0640"));
-        if kind == "shm" {
-            let mut lock = s.user(BOB, &[], IPC_LOCK);
-            none.fails(format!("control shm {id} 0 11 0"), "EPERM");
-            admin.fails(format!("control shm {id} 0 11 0"), "EPERM");
-            lock.must(format!("control shm {id} 0 11 0"));
-            lock.must(format!("control shm {id} 0 12 0"));
-        }
-        admin.must(format!("control {kind} {id} 0 0 0"));
+        admin.must(remove(kind, id));
     }
+    let id = object(&mut a, "shm", 0o600);
+    none.fails(lock(id), "EPERM");
+    admin.fails(lock(id), "EPERM");
+    // Two, since every other participant is on the second node.
+    let [_, mut locker] = [0, IPC_LOCK].map(|capability| s.user(BOB, &[], capability));
+    locker.must(lock(id));
+}
+
+/// The command for SHM_LOCK.
+fn lock(id: i64) -> String {
+    format!("control shm {id} 0 {SHM_LOCK} 0")
 }
 
 fn mode_zero(s: &mut Stage<'_>) {
@@ -100,7 +123,7 @@ fn mode_zero(s: &mut Stage<'_>) {
         b.must(format!("set {kind} {id} {ALICE} {ALICE} 0400"));
         assert_eq!(a.stat(kind, id, "mode"), 0o400);
         b.must(format!("set {kind} {id} {ALICE} {ALICE} 0"));
-        b.must(format!("control {kind} {id} 0 0 0"));
+        b.must(remove(kind, id));
     }
 }
 

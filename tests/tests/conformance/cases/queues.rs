@@ -19,13 +19,13 @@ pub(crate) const CASES: &[Case] = &[
         "msgsnd: EFAULT first, then EINVAL for size, type and id, all before permission",
         send_errors,
     )
-    .with_users(),
+    .by_root(),
     case(
         70,
         "a full queue without write permission is EACCES",
         permission_before_fullness,
     )
-    .with_users(),
+    .by_root(),
     case(
         71,
         "full is more bytes than qbytes, or more messages than qbytes",
@@ -36,7 +36,7 @@ pub(crate) const CASES: &[Case] = &[
         "IPC_SET that takes the permission away ends waiting receivers by EACCES",
         permission_lost,
     )
-    .with_users(),
+    .by_root(),
     case(
         73,
         "more qbytes wake senders; less than there is now are allowed",
@@ -47,7 +47,7 @@ pub(crate) const CASES: &[Case] = &[
         "qbytes above MSGMNB take CAP_SYS_RESOURCE, also of root: EPERM",
         qbytes_limit,
     )
-    .with_users(),
+    .by_root(),
     case(
         75,
         "with IPC_NOWAIT a full queue is EAGAIN and no message ENOMSG",
@@ -112,7 +112,7 @@ pub(crate) const CASES: &[Case] = &[
         "a queue that may only be written takes messages and gives none: EACCES",
         write_only,
     )
-    .with_users(),
+    .by_root(),
 ];
 
 fn send_errors(s: &mut Stage<'_>) {

@@ -8,7 +8,7 @@ use crate::case::{Case, case};
 use crate::stage::{Participant, Stage};
 
 pub(crate) const CASES: &[Case] = &[
-    case(23, "errors in this order: EINVAL for no operations, E2BIG, EFAULT, EINVAL for the id, EFBIG, EACCES", order_of_errors).with_users(),
+    case(23, "errors in this order: EINVAL for no operations, E2BIG, EFAULT, EINVAL for the id, EFBIG, EACCES", order_of_errors).by_root(),
     case(24, "an array may have 500 operations, a semaphore the value 32767", defaults),
     case(25, "a timeout below 0 or with 10^9 ns is EINVAL even if nothing would wait; a bad pointer EFAULT", bad_timeout),
     case(26, "an expired timeout is EAGAIN and changes nothing; 0 and none are allowed; it is not written to", timeouts),
@@ -18,13 +18,13 @@ pub(crate) const CASES: &[Case] = &[
     case(30, "IPC_NOWAIT counts only on the operation that would wait", nowait_per_operation),
     case(31, "a value above 32767 is ERANGE at once, with or without IPC_NOWAIT", value_range),
     case(32, "an adjustment of SEM_UNDO beyond 32767 is ERANGE", adjustment_range),
-    case(33, "waiting for zero takes read permission, anything else alter and then not read", permission_by_operation).with_users(),
+    case(33, "waiting for zero takes read permission, anything else alter and then not read", permission_by_operation).by_root(),
     case(34, "unknown bits of sem_flg are ignored", unknown_flags),
     case(35, "success sets otime, and sempid of the semaphores that are named", success_leaves_traces),
     case(36, "a caught signal ends a waiting semop by EINTR, SA_RESTART or not; an ignored one does not", signals),
     case(37, "SIGSTOP and SIGCONT end a waiting semop by EINTR", stop_and_continue),
     case(38, "removal ends every waiting semop by EIDRM; later ones are EINVAL", removal),
-    case(39, "a waiter that IPC_SET takes the permission from goes on waiting, and may succeed", permission_lost).with_users(),
+    case(39, "a waiter that IPC_SET takes the permission from goes on waiting, and may succeed", permission_lost).by_root(),
     case(40, "GETNCNT and GETZCNT count a waiter on the one operation that holds it", counts),
     case(41, "they no longer count a waiter that a signal, a timeout or a kill has ended", counts_fall),
     case(42, "a waiter that cannot go on does not hold back a later one that can", overtaking),

@@ -16,11 +16,11 @@ const LOCKED: i64 = 0o2000;
 
 pub(crate) const CASES: &[Case] = &[
     case(112, "IPC_RMID marks an attached segment; it lives on until the last detach, also through IPC_SET and a second IPC_RMID", marked),
-    case(113, "a stranger's IPC_RMID, IPC_SET, SHM_LOCK and SHM_UNLOCK are EPERM, IPC_STAT without read EACCES", strangers).with_users(),
-    case(114, "a stranger's IPC_SET with a bad pointer is EFAULT; IPC_STAT of a bad id is EINVAL first", pointer_order).with_users(),
-    case(115, "SHM_LOCK and SHM_UNLOCK toggle 02000 in the mode", locking).with_users(),
-    case(116, "a segment that was never attached survives its creator", survives_creator),
-    case(117, "xxx_STAT takes an index and returns the id, and needs read; xxx_STAT_ANY does not", by_index).with_users(),
+    case(113, "a stranger's IPC_RMID, IPC_SET, SHM_LOCK and SHM_UNLOCK are EPERM, IPC_STAT without read EACCES", strangers).by_root(),
+    case(114, "a stranger's IPC_SET with a bad pointer is EFAULT; IPC_STAT of a bad id is EINVAL first", pointer_order).by_root(),
+    case(115, "SHM_LOCK and SHM_UNLOCK toggle 02000 in the mode", locking).by_root(),
+    case(116, "a segment that was never attached survives its creator, but with shm_rmid_forced, which also destroys it at the last detach", survives_creator).by_root(),
+    case(117, "xxx_STAT takes an index and returns the id, and needs read; xxx_STAT_ANY does not", by_index).by_root(),
     case(118, "the four INFO commands return the highest index, whatever the id, and count what there is", info),
     case(119, "shmmin is 1 and shmseg is shmmni", shminfo),
     case(120, "/proc/sysvipc and IPC_STAT agree", proc_lists),
@@ -82,12 +82,26 @@ fn locking(s: &mut Stage<'_>) {
 }
 
 fn survives_creator(s: &mut Stage<'_>) {
-    let [mut a, mut b] = s.participants();
+    let [mut a, mut b, mut c] = s.participants();
     let key = s.key();
     let id = b.must(format!("shmget {key} 4096 {CREATE}"));
     b.exit();
     assert_eq!(a.must(format!("shmget {key} 4096 0600")), id);
     assert_eq!(a.stat("shm", id, "nattch"), 0);
+    if s.is_distributed() {
+        return s.differs(
+            "`shm_rmid_forced` is a switch of one machine's kernel for the segments of that \
+             machine; a segment that many machines use never goes with its creator",
+        );
+    }
+    a.must("write_text /proc/sys/kernel/shm_rmid_forced 1");
+    let [alone, attached] = [0, 0].map(|_| c.must(format!("shmget 0 4096 {CREATE}")));
+    let slot = a.must(format!("shmat {attached} 0"));
+    c.exit();
+    a.fails(format!("stat shm {alone} mode"), "EINVAL");
+    assert_eq!(a.stat("shm", attached, "nattch"), 1);
+    a.must(format!("shmdt {slot}"));
+    a.fails(format!("stat shm {attached} mode"), "EINVAL");
 }
 
 /// `xxx_STAT` and `xxx_STAT_ANY`.

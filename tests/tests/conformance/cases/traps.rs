@@ -3,9 +3,9 @@
 use dipc_tests::{artifacts, wait};
 use nix::sys::signal::Signal;
 
-use super::{CREATE, IPC_RMID, UNDO, queue, segment, set};
+use super::{IPC_RMID, KINDS, PUBLIC, UNDO, get, queue, remove, segment, set};
 use crate::case::{Case, case};
-use crate::stage::Stage;
+use crate::stage::{Namespace, Stage};
 
 pub(crate) const CASES: &[Case] = &[
     case(
@@ -35,10 +35,11 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         130,
-        "ids of distributed objects are none of the kernel's",
+        "ids of distributed objects are none of the kernel's: a process may use both",
         ids_apart,
     )
-    .ours(),
+    .ours()
+    .by_root(),
 ];
 
 fn other_doors(s: &mut Stage<'_>) {
@@ -135,17 +136,31 @@ fn exec_keeps_identity(s: &mut Stage<'_>) {
 }
 
 fn ids_apart(s: &mut Stage<'_>) {
-    let [mut a, mut b] = s.participants();
-    for get in [
-        format!("semget 0 1 {CREATE}"),
-        format!("msgget 0 {CREATE}"),
-        format!("shmget 0 4096 {CREATE}"),
-    ] {
-        for who in [&mut a, &mut b] {
-            let id = who.must(&get);
-            // The kernel's ids have 15 bits of index and 16 of sequence at most,
-            // and it begins with small ones.
-            assert!((1 << 30..1 << 31).contains(&id), "{get}: {id}");
-        }
+    let mut a = s.participant();
+    // Both kinds in one process, whose local ones are in a namespace of its own.
+    let mut b = s.participant_with(|command| {
+        Namespace::begin(command);
+        command.env("DIPC_KEYS", "none");
+    });
+    let key = s.key();
+    for kind in KINDS {
+        let distributed = a.must(get(kind, key, PUBLIC));
+        assert_eq!(b.must(get(kind, key, "010666")), distributed);
+        let local = [0, 0].map(|_| b.must(get(kind, 0, "01640")));
+        assert!(
+            local.iter().all(|id| *id < 1 << 30),
+            "{local:?} are the kernel's"
+        );
+        assert!(
+            distributed >= 1 << 30,
+            "{distributed} is none of the kernel's"
+        );
+        assert_eq!(b.stat(kind, local[1], "mode"), 0o640);
+        assert_eq!(b.stat(kind, distributed, "mode"), 0o666);
+        b.must(remove(kind, local[1]));
+        assert_eq!(b.stat(kind, distributed, "mode"), 0o666);
+        b.must(remove(kind, distributed));
+        a.fails(format!("stat {kind} {distributed} mode"), "EINVAL");
+        assert_eq!(b.stat(kind, local[0], "mode"), 0o640);
     }
 }
