@@ -86,6 +86,7 @@ fn every_behaviour_has_exactly_one_case() {
 fn every_case_passes_where_it_must_and_the_document_says_so() {
     let selection = run::Selection::from_environment();
     let outcomes = run::all(&SECTIONS, &selection);
+    run::say_skipped(&outcomes);
     let wrong = run::complaints(&outcomes);
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
     if selection.is_everything() {

@@ -99,7 +99,7 @@ fn row(case: &Case, outcomes: &Outcomes, before: &str) -> String {
             Some(Outcome::Passed) => "yes".to_owned(),
             Some(Outcome::Differs(_)) => "differs".to_owned(),
             Some(Outcome::Pending(reason)) => format!("not yet: {reason}"),
-            Some(Outcome::Skipped) => cell_before(before, case.number, column),
+            Some(Outcome::Skipped(_)) => cell_before(before, case.number, column),
             Some(Outcome::Failed | Outcome::NoLongerPending) => "no".to_owned(),
         };
         let _ = write!(row, " {cell} |");

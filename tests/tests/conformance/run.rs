@@ -1,7 +1,7 @@
 //! Plays the cases: sections side by side, each on a cluster of its own, and the
 //! cases of a section one after another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::thread;
 
@@ -25,8 +25,8 @@ pub(crate) enum Outcome {
     Pending(&'static str),
     /// It passed, against what was known.
     NoLongerPending,
-    /// This machine or user cannot try it.
-    Skipped,
+    /// This machine or user cannot try it, for this reason.
+    Skipped(&'static str),
 }
 
 /// By number and world.
@@ -92,6 +92,19 @@ pub(crate) fn complaints(outcomes: &Outcomes) -> Vec<String> {
     outcomes.iter().filter_map(complaint).collect()
 }
 
+/// Says what was not tried, and why.
+pub(crate) fn say_skipped(outcomes: &Outcomes) {
+    let mut numbers: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    for ((number, _), outcome) in outcomes {
+        if let Outcome::Skipped(why) = outcome {
+            numbers.entry(why).or_default().insert(*number);
+        }
+    }
+    for (why, numbers) in numbers {
+        skip::because(&format!("conformance of behaviours {numbers:?}"), why);
+    }
+}
+
 fn play_section(section: &Section, selection: &Selection) -> Outcomes {
     let cases: Vec<&Case> = section
         .cases
@@ -115,11 +128,10 @@ fn play_section(section: &Section, selection: &Selection) -> Outcomes {
 }
 
 fn play(case: &Case, world: World, cluster: &Cluster) -> Outcome {
-    let what = format!("behaviour {}, {}", case.number, world.name());
     if let Some(why) = impossible(case, world) {
-        skip::because(&what, why);
-        return Outcome::Skipped;
+        return Outcome::Skipped(why);
     }
+    let what = format!("behaviour {}, {}", case.number, world.name());
     let waits_for = pending::reason(case.number, world);
     // A thread of its own, so that a panic names the case and ends only that.
     let played = thread::scope(|scope| {

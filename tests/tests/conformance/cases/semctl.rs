@@ -20,7 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case(63, "SETVAL and SETALL set sempid and ctime", setting_leaves_traces),
     case(64, "an unknown command is EINVAL, a bad buffer EFAULT", bad_arguments),
     case(65, "GETxxx and IPC_STAT take read, SETxxx alter (EACCES); IPC_SET and IPC_RMID the owner (EPERM)", permissions).by_root(),
-    case(66, "IPC_SET changes uid, gid, the low 9 mode bits and ctime; an owner of -1 is EINVAL", ipc_set),
+    case(66, "IPC_SET changes uid, gid, the low 9 mode bits and ctime; an owner of -1 is EINVAL", ipc_set).by_root(),
     case(67, "otime and ctime are whole seconds, and their reserved words 0", times),
     case(68, "the fourth argument may be left out where none is needed", variadic),
 ];
