@@ -63,7 +63,7 @@ impl Report {
                 let _ = writeln!(text, "{}", row(case, outcomes, &before));
             }
         }
-        let _ = write!(text, "\n{}\n{PIDS}", differences(outcomes));
+        let _ = write!(text, "\n{}\n{PIDS}", differences(outcomes, &before));
         Report { text }
     }
 
@@ -115,17 +115,22 @@ fn cell_before(before: &str, number: u32, column: usize) -> String {
     cell.unwrap_or_default().trim().to_owned()
 }
 
-fn differences(outcomes: &Outcomes) -> String {
-    let reasons: BTreeSet<(u32, &str)> = outcomes
-        .iter()
-        .filter_map(|((number, _), outcome)| match outcome {
-            Outcome::Differs(reason) => Some((*number, *reason)),
-            _ => None,
-        })
-        .collect();
-    let mut text = String::from("## Deliberate differences\n\n");
-    for (number, reason) in reasons {
-        let _ = writeln!(text, "- **{number}**: {reason}");
+/// The reasons. Those of cases that could not be tried here stay as they are.
+fn differences(outcomes: &Outcomes, before: &str) -> String {
+    let mut lines = BTreeSet::new();
+    for ((number, _), outcome) in outcomes {
+        let start = format!("- **{number}**: ");
+        match outcome {
+            Outcome::Differs(reason) => {
+                lines.insert((*number, format!("{start}{reason}")));
+            }
+            Outcome::Skipped(_) => {
+                let kept = before.lines().filter(|line| line.starts_with(&start));
+                lines.extend(kept.map(|line| (*number, line.to_owned())));
+            }
+            _ => {}
+        }
     }
-    text
+    let lines: Vec<String> = lines.into_iter().map(|(_, line)| line + "\n").collect();
+    format!("## Deliberate differences\n\n{}", lines.concat())
 }
