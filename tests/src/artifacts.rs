@@ -71,8 +71,18 @@ pub fn ipc() -> &'static Path {
     static IPC: OnceLock<PathBuf> = OnceLock::new();
     IPC.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/ipc");
-        compile("ipc", &sources(&folder))
+        compile("ipc", &sources(&folder), &[])
     })
+}
+
+/// The library of `programs/plugin/`, which programs load at run time.
+///
+/// # Panics
+/// If `cc` does not compile it.
+#[must_use]
+pub fn plugin() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/plugin");
+    compile("plugin.so", &sources(&folder), &["-shared", "-fPIC"])
 }
 
 /// A program of `examples/`.
@@ -82,7 +92,7 @@ pub fn ipc() -> &'static Path {
 #[must_use]
 pub fn example(name: &str) -> PathBuf {
     let source = workspace().join("examples").join(name);
-    compile(name, &[source.with_extension("c")])
+    compile(name, &[source.with_extension("c")], &[])
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -95,8 +105,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Compiles a C program beside our own, once for each state of its folder.
-fn compile(name: &str, sources: &[PathBuf]) -> PathBuf {
+/// Compiles C beside our own programs, once for each state of its folder.
+fn compile(name: &str, sources: &[PathBuf], options: &[&str]) -> PathBuf {
     let folder = profile_folder().join("c-programs");
     fs::create_dir_all(&folder).expect("the target folder is ours");
     let _lock = lock(&folder);
@@ -113,6 +123,7 @@ fn compile(name: &str, sources: &[PathBuf]) -> PathBuf {
                 "-Wextra",
                 "-Werror",
             ])
+            .args(options)
             .args(["-pthread", "-o"])
             .arg(&unfinished)
             .args(sources)

@@ -25,6 +25,8 @@ pub struct Options {
     pub timeout: &'static str,
     /// How long a node keeps a page.
     pub quantum: &'static str,
+    /// Limits of the cluster that are not the default, such as `shmmni=3`.
+    pub limits: &'static [&'static str],
 }
 
 impl Options {
@@ -35,6 +37,7 @@ impl Options {
             nodes,
             timeout: "20s",
             quantum: "200us",
+            limits: &[],
         }
     }
 }
@@ -59,7 +62,8 @@ pub struct Node {
     /// Where its programs connect.
     pub socket: PathBuf,
     log: PathBuf,
-    number: usize,
+    /// Its number, from 1.
+    pub number: usize,
     daemon: Process,
 }
 
@@ -108,6 +112,12 @@ impl Cluster {
         command
             .args(["--listen", &self.referee_address])
             .args(["--timeout", self.options.timeout])
+            .args(
+                self.options
+                    .limits
+                    .iter()
+                    .flat_map(|limit| ["--limit", limit]),
+            )
             .args(more)
             .stderr(into_file(&self.scratch.join("referee.log")));
         let (process, ready) = start("dipc-referee", &mut command)
@@ -231,7 +241,8 @@ impl Cluster {
         });
     }
 
-    fn print_logs(&self) {
+    /// Shows what the daemons and programs of all nodes have said.
+    pub fn print_logs(&self) {
         let names = fs::read_dir(self.scratch.path()).into_iter().flatten();
         for path in names.flatten().map(|entry| entry.path()) {
             if path.extension().is_some_and(|extension| extension == "log") {

@@ -106,6 +106,28 @@ pub fn waits_for_page(pid: u32) -> bool {
         && state(Path::new(&format!("/proc/{pid}/stat"))) == Some('S')
 }
 
+/// Whether a thread of a process sleeps in one of the kernel's own System V
+/// calls that may wait: semop, semtimedop, msgsnd and msgrcv.
+#[must_use]
+pub fn waits_in_kernel(pid: u32) -> bool {
+    const CALLS: [i64; 4] = [
+        libc::SYS_semop,
+        libc::SYS_semtimedop,
+        libc::SYS_msgsnd,
+        libc::SYS_msgrcv,
+    ];
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    let mut paths = tasks.flatten().map(|task| task.path());
+    paths.any(|task| {
+        let call = fs::read_to_string(task.join("syscall")).unwrap_or_default();
+        let number = call.split(' ').next().and_then(|word| word.parse().ok());
+        number.is_some_and(|number: i64| CALLS.contains(&number))
+            && state(&task.join("stat")) == Some('S')
+    })
+}
+
 /// The state letter of `/proc/PID/stat`, proc(5).
 fn state(stat: &Path) -> Option<char> {
     let stat = fs::read_to_string(stat).ok()?;

@@ -36,7 +36,8 @@ struct command {
     void (*run)(struct line *);
 };
 
-extern const struct command semaphores[], queues[], memory[], processes[], listing[];
+extern const struct command semaphores[], queues[], memory[], mappings[], controls[], identities[],
+    processes[], listing[], traps[];
 
 /* The answers. */
 void succeed(struct line *, long value);
@@ -55,5 +56,9 @@ void perform(char *words, char *answer);
 extern __thread sigjmp_buf on_fault;
 extern __thread volatile int may_fault;
 void catch_faults(void);
+
+/* Places of attachments, which tests name by their numbers; see memory.c. */
+char **slot(long number);
+int keep(char *address); /* in the first free slot */
 
 #endif

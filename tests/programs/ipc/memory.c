@@ -46,6 +46,17 @@ static void guarded(struct line *l, void (*access)(struct line *))
     may_fault = 0;
 }
 
+char **slot(long number) { return &slots[number % SLOTS]; }
+
+int keep(char *address)
+{
+    int slot = 0;
+    while (slot < SLOTS - 1 && slots[slot])
+        slot++;
+    slots[slot] = address;
+    return slot;
+}
+
 static char *place(const struct line *l)
 {
     return slots[number(l, 1) % SLOTS] + number(l, 2);
@@ -60,14 +71,10 @@ static void get(struct line *l)
 /* shmat ID FLAGS: the slot */
 static void at(struct line *l)
 {
-    int slot = 0;
-    while (slot < SLOTS - 1 && slots[slot])
-        slot++;
     char *address = shmat((int)number(l, 1), NULL, (int)number(l, 2));
     if (address == (char *)-1)
         return fail(l);
-    slots[slot] = address;
-    succeed(l, slot);
+    succeed(l, keep(address));
 }
 
 /* shmdt SLOT */
