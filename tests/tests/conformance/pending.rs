@@ -18,12 +18,6 @@ pub(crate) const PENDING: &[(u32, World, &str)] = &[
     (107, TwoNodes, "mremap of attachments"),
     (108, OneNode, "MADV_DONTFORK"),
     (108, TwoNodes, "MADV_DONTFORK"),
-    (117, OneNode, "lists"),
-    (117, TwoNodes, "lists"),
-    (118, OneNode, "lists"),
-    (118, TwoNodes, "lists"),
-    (120, OneNode, "lists"),
-    (120, TwoNodes, "lists"),
     (125, OneNode, "syscall() and dlopen()"),
     (125, TwoNodes, "syscall() and dlopen()"),
 ];
