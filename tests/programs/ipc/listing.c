@@ -7,47 +7,9 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
-#ifndef IPC_INFO
-#define IPC_INFO 3 /* <bits/ipcctl.h> has it for _GNU_SOURCE, since glibc 2.37 */
-#endif
-
 union semun {
     struct semid_ds *buf;
-    struct seminfo *info;
 };
-
-/* info KIND COMMAND: the result, then the fields that the command tells */
-static void info(struct line *l)
-{
-    int command = (int)number(l, 2);
-    if (!strcmp(text(l, 1), "sem")) {
-        struct seminfo i;
-        int result = semctl(0, 0, command, (union semun){.info = &i});
-        if (result == -1)
-            return fail(l);
-        add(l, "= %d %d %d %d %d %d %d %d", result, i.semusz, i.semaem, i.semmni, i.semmns,
-            i.semmsl, i.semopm, i.semvmx);
-    } else if (!strcmp(text(l, 1), "msg")) {
-        struct msginfo i;
-        int result = msgctl(0, command, (struct msqid_ds *)&i);
-        if (result == -1)
-            return fail(l);
-        add(l, "= %d %d %d %d %d %d %d", result, i.msgpool, i.msgmap, i.msgtql, i.msgmni, i.msgmax,
-            i.msgmnb);
-    } else if (command == IPC_INFO) {
-        struct shminfo i;
-        int result = shmctl(0, command, (struct shmid_ds *)&i);
-        if (result == -1)
-            return fail(l);
-        add(l, "= %d %lu %lu %lu", result, i.shmmin, i.shmmni, i.shmseg);
-    } else {
-        struct shm_info i;
-        int result = shmctl(0, command, (struct shmid_ds *)&i);
-        if (result == -1)
-            return fail(l);
-        add(l, "= %d %d %lu %lu", result, i.used_ids, i.shm_tot, i.shm_rss);
-    }
-}
 
 /* at KIND COMMAND INDEX: the id at this index, and how large the object is */
 static void at(struct line *l)
@@ -71,16 +33,6 @@ static void at(struct line *l)
     if (id == -1)
         return fail(l);
     add(l, "= %d %lu", id, size);
-}
-
-/* badinfo KIND COMMAND: the same with a bad buffer */
-static void bad_info(struct line *l)
-{
-    void *bad = (void *)8;
-    int command = (int)number(l, 2);
-    if (!strcmp(text(l, 1), "sem"))
-        return tell(l, semctl(0, 0, command, (union semun){.buf = bad}));
-    tell(l, !strcmp(text(l, 1), "msg") ? msgctl(0, command, bad) : shmctl(0, command, bad));
 }
 
 /* goround KIND INFO STAT: how many objects INFO and STAT by index lead to */
@@ -144,6 +96,5 @@ static void look(struct line *l)
 }
 
 const struct command listing[] = {
-    {"info", 2, info},        {"badinfo", 2, bad_info}, {"at", 3, at},
-    {"goround", 3, go_round}, {"look", 2, look},        {NULL, 0, NULL},
+    {"at", 3, at}, {"goround", 3, go_round}, {"look", 2, look}, {NULL, 0, NULL},
 };
