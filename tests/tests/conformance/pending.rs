@@ -3,23 +3,25 @@
 //! A case that is listed and passes fails the test, so that the list can only
 //! shrink.
 
-use crate::stage::World::{self, OneNode, TwoNodes};
+use crate::stage::World;
 
 /// Number, world, and what it waits for.
 pub(crate) const PENDING: &[(u32, World, &str)] = &[
-    (16, OneNode, "limits of the cluster"),
-    (16, TwoNodes, "limits of the cluster"),
-    (74, TwoNodes, "capabilities of other nodes"),
-    (98, OneNode, "mprotect of attachments"),
-    (98, TwoNodes, "mprotect of attachments"),
-    (105, OneNode, "munmap of attachments"),
-    (105, TwoNodes, "munmap of attachments"),
-    (107, OneNode, "mremap of attachments"),
-    (107, TwoNodes, "mremap of attachments"),
-    (108, OneNode, "MADV_DONTFORK"),
-    (108, TwoNodes, "MADV_DONTFORK"),
-    (125, OneNode, "syscall() and dlopen()"),
-    (125, TwoNodes, "syscall() and dlopen()"),
+    (16, World::OneNode, "limits of the cluster"),
+    (16, World::TwoNodes, "limits of the cluster"),
+    (74, World::TwoNodes, "capabilities of other nodes"),
+    (98, World::OneNode, "mprotect of attachments"),
+    (98, World::TwoNodes, "mprotect of attachments"),
+    (105, World::OneNode, "munmap of attachments"),
+    (105, World::TwoNodes, "munmap of attachments"),
+    (106, World::OneNode, "mprotect of attachments"),
+    (106, World::TwoNodes, "mprotect of attachments"),
+    (107, World::OneNode, "mremap of attachments"),
+    (107, World::TwoNodes, "mremap of attachments"),
+    (108, World::OneNode, "MADV_DONTFORK"),
+    (108, World::TwoNodes, "MADV_DONTFORK"),
+    (125, World::OneNode, "syscall() and dlopen()"),
+    (125, World::TwoNodes, "syscall() and dlopen()"),
 ];
 
 /// What a case waits for in a world.

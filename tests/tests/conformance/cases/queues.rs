@@ -33,7 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         72,
-        "IPC_SET that takes the permission away ends waiting receivers by EACCES",
+        "IPC_SET that takes the permission away ends waiting receivers and senders by EACCES",
         permission_lost,
     )
     .by_root(),
@@ -159,9 +159,17 @@ fn permission_lost(s: &mut Stage<'_>) {
     let mut a = s.user(ALICE, &[], 0);
     let mut b = s.user(BOB, &[], 0);
     let id = queue(&mut a);
-    b.block(format!("msgrcv {id} 9 0 0"));
-    a.must(format!("set msg {id} {ALICE} {ALICE} 0600"));
-    b.answers("! EACCES");
+    let full = queue(&mut a);
+    a.must(format!("msgset {full} 1"));
+    a.must(format!("msgsnd {full} 1 0 x"));
+    for (waits_for, call) in [
+        (id, format!("msgrcv {id} 9 0 0")),
+        (full, format!("msgsnd {full} 1 0 y")),
+    ] {
+        b.block(call);
+        a.must(format!("set msg {waits_for} {ALICE} {ALICE} 0600 1"));
+        b.answers("! EACCES");
+    }
 }
 
 fn qbytes_changes(s: &mut Stage<'_>) {
