@@ -8,6 +8,7 @@ mod absence;
 mod calls;
 mod descriptors;
 mod fake;
+mod listing;
 mod memory;
 mod probe;
 mod signals;
