@@ -25,6 +25,7 @@ golden_enum! { REQUEST, a_request_keeps_its_bytes: Request {
     "06 ac02" Forked { parent: 300 },
     "07" List,
     "08" Status,
+    "09 ac02" Thread { tid: 300 },
 }}
 
 golden_enum! { RESPONSE, a_response_keeps_its_bytes: Response {
