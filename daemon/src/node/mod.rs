@@ -11,7 +11,7 @@
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
 //! | [`names`] | the referee's client |
 //! | [`membership`] | nodes that come and go |
-//! | [`process`], [`users`] | who the programs are |
+//! | [`process`], [`identity`], [`users`] | who the programs are: here, now, and elsewhere |
 //! | [`outbox`], [`timer`], [`counters`], [`answer`] | tools |
 //!
 //! Threads block in one place each: a client's or peer's thread in reading its
@@ -25,6 +25,7 @@ mod calls;
 mod client;
 mod counters;
 mod home;
+mod identity;
 mod inbound;
 mod link;
 mod membership;
