@@ -532,9 +532,9 @@ mod tests {
 
     fn greeted(node: &Arc<Node>) -> (Arc<Client>, Socket, Socket, Reader) {
         let (ours, mut theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        setsockopt(&ours, sockopt::PassCred, &true).unwrap();
         let hello = Encoded::new(&Hello::ours(), 0).unwrap();
         theirs.write_all(hello.as_ref()).unwrap();
-        setsockopt(&ours, sockopt::PassCred, &true).unwrap();
         let peer = getsockopt(&ours, sockopt::PeerCredentials).unwrap();
         let mut reader = Reader::new(peer.pid());
         let client = node.greet(&ours, &mut reader, peer).unwrap().unwrap();
