@@ -4,8 +4,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use dipc_wire::local::SYSTEM_SOCKET;
+
+/// What root of another node is to the objects of this one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Root {
+    /// Root here too, with the capabilities that it has there
+    Keep,
+    /// Nobody: one of the others, who owns nothing
+    Squash,
+}
 
 /// The daemon of a dipc node.
 ///
@@ -35,6 +44,10 @@ pub struct Config {
     /// How long a node keeps a page of shared memory that others wait for
     #[arg(long, default_value = "200us", value_parser = duration)]
     pub quantum: Duration,
+
+    /// What root of other nodes may do with objects of this node
+    #[arg(long, default_value = "keep", value_enum)]
+    pub root: Root,
 
     /// How long to wait for a referee that does not answer; how long nodes may
     /// be silent before they are dead is the referee's to say

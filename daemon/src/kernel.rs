@@ -3,6 +3,11 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use dipc_wire::Kind;
+use dipc_wire::peer::Capabilities;
+use linux_raw_sys::general::{
+    __user_cap_data_struct, __user_cap_header_struct, _LINUX_CAPABILITY_VERSION_3, CAP_IPC_LOCK,
+    CAP_IPC_OWNER, CAP_SYS_ADMIN, CAP_SYS_RESOURCE,
+};
 
 /// How many bytes sent to this socket its receiver has not read; 0 when the
 /// kernel does not say.
@@ -32,6 +37,54 @@ pub(crate) fn has_object(kind: Kind, id: i32) -> bool {
         }
     };
     result >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
+}
+
+/// The effective capabilities of a thread, in its own user namespace (capget(2));
+/// none of one that has ended.
+pub(crate) fn capabilities(tid: u32) -> Capabilities {
+    let mut header = __user_cap_header_struct {
+        version: _LINUX_CAPABILITY_VERSION_3,
+        pid: tid as i32,
+    };
+    let none = __user_cap_data_struct {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    };
+    let mut data = [none; 2];
+    // SAFETY: version 3 has two halves, for which there is room; the kernel reads
+    // the header and writes both.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    if result != 0 {
+        return Capabilities::NONE;
+    }
+    let has = |number: u32| data[number as usize / 32].effective >> (number % 32) & 1 == 1;
+    Capabilities {
+        ipc_owner: has(CAP_IPC_OWNER),
+        sys_admin: has(CAP_SYS_ADMIN),
+        ipc_lock: has(CAP_IPC_LOCK),
+        sys_resource: has(CAP_SYS_RESOURCE),
+    }
+}
+
+/// Names a user namespace, of which there is one of this number at a time.
+pub(crate) type UserNamespace = [u8; 32];
+
+/// The user namespace of the process or thread whose folder in `/proc` this is;
+/// `None` when it has ended, or is not ours to look into (namespaces(7)).
+pub(crate) fn user_namespace(folder: impl AsFd) -> Option<UserNamespace> {
+    let mut name = UserNamespace::default();
+    // SAFETY: the path ends with a zero, and the kernel writes no more than there
+    // is room.
+    let len = unsafe {
+        libc::readlinkat(
+            folder.as_fd().as_raw_fd(),
+            c"ns/user".as_ptr(),
+            name.as_mut_ptr().cast(),
+            name.len(),
+        )
+    };
+    (len > 0).then_some(name)
 }
 
 #[cfg(test)]

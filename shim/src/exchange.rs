@@ -14,7 +14,7 @@ use crate::outcome::Trouble;
 use crate::session::Session;
 use crate::socket::{MAX_DESCRIPTORS, Received, SendError};
 use crate::user_memory::UserBytes;
-use crate::{faults, generation};
+use crate::{faults, generation, sender};
 
 /// Room for an answer without payload: the longest is a `*Stat` with its names.
 pub(crate) const SMALL: usize = 640;
@@ -69,10 +69,16 @@ pub(crate) fn ask<'r>(
 }
 
 /// Sends a request on the thread's connection. A connection whose other end has
-/// gone meanwhile is opened anew, once: the request has reached nobody.
+/// gone meanwhile is opened anew, once: the request has reached nobody. One that
+/// is another process's, since this is its `vfork` child, is left alone.
 pub(crate) fn begin(request: &Request, payload: UserBytes) -> Result<Session, Trouble> {
     let mut session = Session::open()?;
     match session.send(request, payload, None) {
+        Err(Trouble::NotOurs) => {
+            drop(session);
+            session = Session::separate()?;
+            session.send(request, payload, None)?;
+        }
         Err(Trouble::Gone) => {
             drop(session);
             faults::daemon_changed();
@@ -96,9 +102,14 @@ impl Session {
         let header =
             frame::encode(request, payload.len, &mut room).map_err(|_| Trouble::BadPointer)?;
         self.unfinished = true;
+        let sender = Some(sender::now(self.pid));
         self.socket
-            .send(header, payload, descriptor)
+            .send(header, payload, descriptor, sender)
             .map_err(|error| match error {
+                SendError::NotUs => {
+                    self.unfinished = false;
+                    Trouble::NotOurs
+                }
                 SendError::BadPointer { partly } => {
                     self.unfinished = partly;
                     Trouble::BadPointer
@@ -165,7 +176,11 @@ impl Session {
         }
         if interruptible {
             // If this fails the connection is broken, which the wait will tell.
-            let _ = self.send(&Request::Withdraw, UserBytes::NONE, None);
+            // No user is said: it does not matter, and the signal may have
+            // changed it, as another thread's `setuid` does.
+            let mut room = [0u8; REQUEST];
+            let frame = frame::encode(&Request::Withdraw, 0, &mut room);
+            let _ = frame.map(|frame| self.socket.send(frame, UserBytes::NONE, None, None));
         }
         Ok(false)
     }

@@ -4,7 +4,7 @@
 //! has zeroed the page, however the child was made, raw `clone` included. What
 //! remembers a number (a thread's connection) and finds another one there was
 //! made by an ancestor. A `vfork` child shares the memory, and so the number:
-//! it may use its parent's connections, since the parent waits for it.
+//! that it is another process is seen when it sends ([`crate::sender`]).
 
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 

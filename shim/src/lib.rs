@@ -12,13 +12,15 @@
 //!    by one `fstat`, or a new one that says hello first.
 //! 4. The request is encoded on the stack by [`dipc_wire::frame`]. One `sendmsg`
 //!    ([`socket`]) takes it and, in the same packet, the caller's array of
-//!    operations from where it lies.
+//!    operations from where it lies. With it goes who the thread is now
+//!    ([`sender`]).
 //! 5. One `recvfrom` waits for the answer. If a signal ends the wait, `Withdraw` is
 //!    sent and the same answer awaited, which success wins.
 //! 6. The reply becomes a value or an [`outcome::Escape`]; the one match in
 //!    [`hooks`] turns that into a return value and `errno`.
 //!
-//! So a call costs three system calls: `fstat`, `sendmsg`, `recvfrom`. Calls that
+//! So a call costs three system calls: `fstat`, `sendmsg`, `recvfrom`; and two
+//! that are nearly free, `geteuid` and `getegid`. Calls that
 //! read or write small structures of the caller's take one more
 //! ([`user_memory`]), and `msgsnd` and `msgrcv` one more when they may block.
 //!
@@ -55,6 +57,7 @@ mod msg;
 mod notice;
 mod outcome;
 mod sem;
+mod sender;
 mod session;
 mod settings;
 mod shm;

@@ -13,7 +13,7 @@
 //! | daemon gone before the call began      | ETIMEDOUT                    | EINVAL            | EINVAL       |
 //! | daemon gone with the call under way    | ETIMEDOUT                    | EIDRM             | ETIMEDOUT    |
 //! | forked off by a signal handler in a call | ETIMEDOUT                  | EINTR             | ETIMEDOUT    |
-//! | the socket may not be used             | EACCES                       | EACCES            | EACCES       |
+//! | the user may not use the socket        | EACCES                       | EACCES            | EACCES       |
 //! | daemon of another version              | ENOSYS                       | ENOSYS            | ENOSYS       |
 //! | no descriptor or memory for the socket | ENOMEM                       | ENOMEM            | ENOMEM       |
 //! | the caller's bytes cannot be read      | –                            | EFAULT            | EFAULT       |
@@ -69,6 +69,9 @@ pub(crate) enum Trouble {
     /// A signal handler forked during the call, and this is the child: the
     /// answer is its parent's.
     Forked,
+    /// The connection is another process's, whose memory this one shares. The
+    /// request was not sent.
+    NotOurs,
     /// The socket's permissions keep the user out.
     Denied,
     /// The daemon is of another version, or no dipcd.
@@ -93,7 +96,7 @@ pub(crate) fn escape(trouble: Trouble, family: Family) -> Escape {
         (Trouble::Lost, Family::Control) => Errno::ETIMEDOUT,
         (Trouble::Forked, Family::Operation) => Errno::EINTR,
         (Trouble::Forked, _) => Errno::ETIMEDOUT,
-        (Trouble::Denied, _) => Errno::EACCES,
+        (Trouble::NotOurs | Trouble::Denied, _) => Errno::EACCES,
         (Trouble::OtherVersion, _) => Errno::ENOSYS,
         (Trouble::Exhausted, _) => Errno::ENOMEM,
         (Trouble::BadPointer, _) => Errno::EFAULT,

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering, compiler_fence};
 
 use dipc_wire::NodeId;
 use dipc_wire::frame::{self, Encoded};
-use dipc_wire::local::{Hello, HelloReply, VERSION};
+use dipc_wire::local::{Hello, HelloReply, Request, VERSION};
 use libc::c_int;
 
 use crate::descriptor::Descriptor;
@@ -26,7 +26,7 @@ use crate::generation::{self, Generation};
 use crate::outcome::Trouble;
 use crate::socket::{Received, Socket};
 use crate::user_memory::UserBytes;
-use crate::{fork, notice, settings};
+use crate::{fork, notice, settings, sys};
 
 /// What a thread keeps.
 struct Slot {
@@ -85,7 +85,7 @@ impl Kept {
             if self.generation == generation::current() {
                 Socket(fd).shut_down();
             }
-            crate::sys::close(fd);
+            sys::close(fd);
         }
     }
 }
@@ -98,6 +98,8 @@ pub(crate) struct Session {
     pub(crate) socket: Socket,
     pub(crate) node: NodeId,
     pub(crate) generation: Generation,
+    /// As whose requests are sent.
+    pub(crate) pid: i32,
     /// A request or a part of it was sent, or a part of the answer is to come.
     pub(crate) unfinished: bool,
     kept: Kept,
@@ -117,28 +119,35 @@ impl Session {
                 && let Some(fd) = kept.descriptor.get()
             {
                 core::mem::forget(hold);
-                return Ok(Session::of(kept, fd, true));
+                return Ok(Session::of(kept, fd, generation::pid(), true));
             }
             SLOT.with(|slot| slot.kept.set(None));
             kept.end();
+        }
+        if sys::getpid() != generation::pid() {
+            // A `vfork` child shares the slot, but its parent could do nothing
+            // with this connection.
+            drop(hold);
+            return Session::separate();
         }
         let (kept, fd) = connect()?;
         SLOT.with(|slot| slot.kept.set(Some(kept)));
         close_with_thread();
         core::mem::forget(hold);
-        Ok(Session::of(kept, fd, true))
+        Ok(Session::of(kept, fd, generation::pid(), true))
     }
 
     /// A connection for this call alone.
     pub(crate) fn separate() -> Result<Session, Trouble> {
-        connect().map(|(kept, fd)| Session::of(kept, fd, false))
+        connect().map(|(kept, fd)| Session::of(kept, fd, sys::getpid(), false))
     }
 
-    fn of(kept: Kept, fd: c_int, holds_slot: bool) -> Session {
+    fn of(kept: Kept, fd: c_int, pid: i32, holds_slot: bool) -> Session {
         Session {
             socket: Socket(fd),
             node: kept.node,
             generation: kept.generation,
+            pid,
             unfinished: false,
             kept,
             holds_slot,
@@ -228,10 +237,22 @@ fn connect_and_report() -> Result<(Kept, c_int), Trouble> {
         generation: generation::current(),
         node,
     };
-    let mut session = Session::of(kept, fd, false);
+    let mut session = Session::of(kept, fd, sys::getpid(), false);
+    name_thread(&mut session)?;
     fork::report(&mut session)?;
     core::mem::forget(session);
     Ok((kept, fd))
+}
+
+/// Tells which thread will ask, if it is not the process's first.
+fn name_thread(session: &mut Session) -> Result<(), Trouble> {
+    let tid = sys::gettid();
+    if tid != session.pid {
+        let tid = tid as u32;
+        session.send(&Request::Thread { tid }, UserBytes::NONE, None)?;
+        session.unfinished = false;
+    }
+    Ok(())
 }
 
 /// Tries the sockets in their order.
@@ -268,7 +289,7 @@ fn find_daemon() -> Result<(usize, &'static [u8], Descriptor), Trouble> {
 fn greet(socket: Socket, path: &[u8]) -> Result<NodeId, Trouble> {
     let hello = Encoded::new(&Hello::ours(), 0).map_err(|_| Trouble::OtherVersion)?;
     socket
-        .send(hello.as_ref(), UserBytes::NONE, None)
+        .send(hello.as_ref(), UserBytes::NONE, None, None)
         .map_err(|_| Trouble::Gone)?;
     let mut room = [0u8; 64];
     let reply = loop {

@@ -8,7 +8,7 @@
 use core::mem::{MaybeUninit, size_of};
 
 use dipc_wire::local::{ONE_PACKET, PACKET};
-use libc::{c_int, c_long, c_void, iovec};
+use libc::{c_int, c_long, c_void, iovec, ucred};
 
 use crate::descriptor::Descriptor;
 use crate::sys::{self, checked};
@@ -36,6 +36,8 @@ pub(crate) enum SendError {
         /// The first packet of several has gone.
         partly: bool,
     },
+    /// The kernel does not let us send as who we said we are. Nothing was sent.
+    NotUs,
     /// The other side is gone, and has got at most a part of the frame.
     Closed,
 }
@@ -121,38 +123,44 @@ impl Socket {
 
     /// Sends a frame: `header` and, behind it, the caller's bytes, cut into
     /// packets as [`dipc_wire::local`] says. The kernel takes both from where they
-    /// lie. `descriptor` goes with the first packet.
+    /// lie. `descriptor` goes with the first packet, `sender` with all of them;
+    /// without one the kernel says who sends, with the real user and group.
     pub(crate) fn send(
         self,
         header: &[u8],
         payload: UserBytes,
         descriptor: Option<c_int>,
+        sender: Option<ucred>,
     ) -> Result<(), SendError> {
         let bad = |partly| SendError::BadPointer { partly };
+        let mut control = Control::default();
+        control.put(sender, descriptor);
         if header.len() + payload.len <= ONE_PACKET {
             let mut parts = [vector(header), user_vector(payload)];
-            return self.send_packet(&mut parts, descriptor, bad(false));
+            return self.send_packet(&mut parts, &mut control, bad(false));
         }
-        self.send_packet(&mut [vector(header)], descriptor, bad(false))?;
-        payload
-            .chunks(PACKET)
-            .try_for_each(|chunk| self.send_packet(&mut [user_vector(chunk)], None, bad(true)))
+        self.send_packet(&mut [vector(header)], &mut control, bad(false))?;
+        control = Control::default();
+        control.put(sender, None);
+        payload.chunks(PACKET).try_for_each(|chunk| {
+            self.send_packet(&mut [user_vector(chunk)], &mut control, bad(true))
+        })
     }
 
     /// Sends one packet; `bad` is the error when it cannot be read.
     fn send_packet(
         self,
         parts: &mut [iovec],
-        descriptor: Option<c_int>,
+        control: &mut Control,
         bad: SendError,
     ) -> Result<(), SendError> {
-        let mut control = Control::default();
         // SAFETY: any bytes are a msghdr.
         let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
         message.msg_iov = parts.as_mut_ptr();
         message.msg_iovlen = parts.len();
-        if let Some(fd) = descriptor {
-            control.put(&mut message, fd);
+        if control.used > 0 {
+            message.msg_control = control.bytes.as_mut_ptr().cast();
+            message.msg_controllen = control.used;
         }
         loop {
             // SAFETY: control is ours and lives through the call; the parts are
@@ -169,6 +177,7 @@ impl Socket {
                 Ok(_) => return Ok(()),
                 Err(libc::EINTR) => {}
                 Err(libc::EFAULT) => return Err(bad),
+                Err(libc::EPERM) => return Err(SendError::NotUs),
                 Err(_) => return Err(SendError::Closed),
             }
         }
@@ -274,16 +283,19 @@ fn user_vector(bytes: UserBytes) -> iovec {
     }
 }
 
-/// Room for the control message that carries descriptors.
-#[repr(align(8))]
+/// Room for the control messages that carry who sends, and descriptors.
+#[repr(C, align(8))]
 struct Control {
     bytes: [MaybeUninit<u8>; 64],
+    /// How many of them are to be sent.
+    used: usize,
 }
 
 impl Default for Control {
     fn default() -> Self {
         Control {
             bytes: [MaybeUninit::zeroed(); 64],
+            used: 0,
         }
     }
 }
@@ -294,18 +306,37 @@ impl Control {
         message.msg_controllen = self.bytes.len();
     }
 
-    fn put(&mut self, message: &mut libc::msghdr, fd: c_int) {
-        self.offer(message);
-        // SAFETY: 64 aligned bytes hold a header and one descriptor, so
-        // CMSG_FIRSTHDR is not null and CMSG_DATA lies within.
-        unsafe {
-            message.msg_controllen = libc::CMSG_SPACE(size_of::<c_int>() as u32) as usize;
-            let header = libc::CMSG_FIRSTHDR(message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as u32) as usize;
-            libc::CMSG_DATA(header).cast::<c_int>().write_unaligned(fd);
+    fn put(&mut self, sender: Option<ucred>, descriptor: Option<c_int>) {
+        if let Some(sender) = sender {
+            self.append(libc::SCM_CREDENTIALS, sender);
         }
+        if let Some(fd) = descriptor {
+            self.append(libc::SCM_RIGHTS, fd);
+        }
+    }
+
+    /// One more message to send: a `ucred` and a descriptor have room.
+    fn append<T>(&mut self, kind: c_int, content: T) {
+        let len = size_of::<T>() as u32;
+        // SAFETY: plain arithmetic.
+        let (space, len) = unsafe { (libc::CMSG_SPACE(len), libc::CMSG_LEN(len)) };
+        if self.used + space as usize > self.bytes.len() {
+            return;
+        }
+        // SAFETY: the message begins at a multiple of CMSG_ALIGN in aligned
+        // bytes, and `space` of them lie behind: header and content lie within.
+        unsafe {
+            let header = self
+                .bytes
+                .as_mut_ptr()
+                .add(self.used)
+                .cast::<libc::cmsghdr>();
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = kind;
+            (*header).cmsg_len = len as usize;
+            libc::CMSG_DATA(header).cast::<T>().write_unaligned(content);
+        }
+        self.used += space as usize;
     }
 
     /// Hands out the descriptors that came; closes those that there is no place for.

@@ -59,6 +59,24 @@ pub(crate) fn name(room: &mut [u8; COMM]) -> &[u8] {
     if result == 0 { &room[..len] } else { &[] }
 }
 
+/// The calling thread's id.
+pub(crate) fn gettid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+/// The calling thread's effective user.
+pub(crate) fn geteuid() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_geteuid) as u32 }
+}
+
+/// The calling thread's effective group.
+pub(crate) fn getegid() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_getegid) as u32 }
+}
+
 /// The page size.
 pub(crate) fn page_size() -> usize {
     // SAFETY: sysconf of a constant; async-signal-safe in glibc for this one.

@@ -16,6 +16,11 @@
 //! So whoever awaits an answer without payload needs room for its header only,
 //! and bulk bytes can be received where they belong.
 //!
+//! Who asks is what the kernel says of each packet (`SO_PASSCRED`, unix(7)): the
+//! first packet of a request says it in full, with the effective user and group
+//! (`SCM_CREDENTIALS`). One without is the real user's. A packet of another
+//! process than the one that connected is ignored.
+//!
 //! Both sides are of one version, which the first exchange ([`Hello`],
 //! [`HelloReply`]) checks. Those two never change.
 
@@ -26,7 +31,7 @@ use crate::census::Census;
 use crate::{Kind, NodeId, ObjectId};
 
 /// The version of everything in this module but the hello.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The longest frame that is sent as one packet: a message of the kernel's
 /// default `msgmax`, with its header.
 pub const ONE_PACKET: usize = 9 << 10;
@@ -147,6 +152,13 @@ pub enum Request {
         kind: Kind,
         /// As in [`Census`](Self::Census).
         sweep: bool,
+    },
+    /// Which thread of the process asks from now on; before that, and if it is
+    /// never said, it is the process's first. Its supplementary groups and
+    /// capabilities are looked up when they matter. No answer.
+    Thread {
+        /// As `gettid` says it.
+        tid: u32,
     },
 }
 

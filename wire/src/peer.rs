@@ -12,7 +12,7 @@ use crate::coherence;
 use crate::{Incarnation, Kind, NodeId, ObjectId};
 
 /// The lowest and the highest version that this build speaks.
-pub const VERSIONS: (u16, u16) = (1, 1);
+pub const VERSIONS: (u16, u16) = (2, 2);
 /// Tells a peer's connection from a stranger's: "peer" in ASCII.
 pub const MAGIC: u32 = 0x7065_6572;
 /// The longest login, group or node name that travels, in bytes.
@@ -44,14 +44,48 @@ pub struct Hello {
     pub to_incarnation: Incarnation,
 }
 
-/// On whose behalf a call is made. The home maps the login to its own user id
-/// and groups.
+/// The capabilities(7) that System V IPC looks at.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// `CAP_IPC_OWNER`: passes every read and write check.
+    pub ipc_owner: bool,
+    /// `CAP_SYS_ADMIN`: passes every owner check.
+    pub sys_admin: bool,
+    /// `CAP_IPC_LOCK`: may lock any segment.
+    pub ipc_lock: bool,
+    /// `CAP_SYS_RESOURCE`: may raise a queue above `msgmnb`.
+    pub sys_resource: bool,
+}
+
+impl Capabilities {
+    /// None of them: what an ordinary user has.
+    pub const NONE: Capabilities = Capabilities {
+        ipc_owner: false,
+        sys_admin: false,
+        ipc_lock: false,
+        sys_resource: false,
+    };
+    /// All of them: what root usually has.
+    pub const ALL: Capabilities = Capabilities {
+        ipc_owner: true,
+        sys_admin: true,
+        ipc_lock: true,
+        sys_resource: true,
+    };
+}
+
+/// On whose behalf a call is made, as it is at the moment of the call. The home
+/// maps the login to its own user id and groups.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Caller<'a> {
     /// The calling process, on the sender's node.
     pub pid: u32,
-    /// Its login; `#UID` where the sender's node knows no login for the number.
+    /// The login of its effective user; `#UID` where the sender's node knows no
+    /// login for the number.
     pub login: &'a str,
+    /// What root may do; none for all others, whose capabilities count on their
+    /// own node only.
+    pub capabilities: Capabilities,
 }
 
 /// What nodes say to each other.

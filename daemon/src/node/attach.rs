@@ -22,11 +22,12 @@ use std::time::{Duration, Instant};
 use dipc_wire::call::{Call, Reply, flags};
 use dipc_wire::frame::MAX_PAYLOAD;
 use dipc_wire::local::{Inherited, Response};
-use dipc_wire::peer::{Caller as PeerCaller, Message};
+use dipc_wire::peer::Message;
 use dipc_wire::{Errno, ObjectId, Pid};
 use parking_lot::Mutex;
 
 use super::client::{Client, ClientError};
+use super::identity::Abroad;
 use super::link::Link;
 use super::process::Process;
 use super::{Node, Shape};
@@ -107,7 +108,7 @@ impl Node {
 
     fn attach_at_home(&self, client: &Client, id: ObjectId, flags: u32) -> Result<Granted, Errno> {
         if id.home() == self.me.node {
-            let attached = self.home.attach(&client.caller, id, flags)?;
+            let attached = self.home.attach(&client.caller(), id, flags)?;
             return Ok(Granted {
                 shape: Shape {
                     size: attached.size,
@@ -120,7 +121,7 @@ impl Node {
         }
         self.counters.remote_call();
         let call = Call::Attach { id, flags };
-        match self.ask_home(client.pid(), &client.login, id, call)? {
+        match self.ask_home(&client.abroad(), id, call)? {
             (
                 Reply::Attached {
                     size,
@@ -151,13 +152,12 @@ impl Node {
     /// is dead, and the object with it.
     fn ask_home(
         &self,
-        pid: u32,
-        login: &str,
+        caller: &Abroad,
         id: ObjectId,
         call: Call,
     ) -> Result<(Reply<'static>, Arc<Link>), Errno> {
         let link = self.peers.link(id.home()).ok_or(Errno::EINVAL)?;
-        let answer = link.ask_and_wait(PeerCaller { pid, login }, call, &[]);
+        let answer = link.ask_and_wait(caller.caller(), call, &[]);
         match answer.ok_or(Errno::EIDRM)? {
             Reply::Failed(errno) => Err(errno),
             reply => Ok((reply, link)),
@@ -301,7 +301,7 @@ impl Node {
             self.detached(self.pid(client.pid()), id, 1)
         } else {
             let call = Call::Detach { id, count: 1 };
-            self.ask_home(client.pid(), &client.login, id, call)
+            self.ask_home(&Abroad::process(client.pid()), id, call)
                 .map(drop)
         };
         if let Err(errno) = gone {
@@ -347,11 +347,8 @@ impl Node {
         } else if let Some(link) = self.peers.link(id.home()) {
             let (sender, _) = crossbeam::channel::bounded(1);
             let nobody = super::answer::Asker::Thread(sender);
-            let caller = PeerCaller {
-                pid: parent,
-                login: "",
-            };
-            let _ = link.ask(caller, Call::Inherit { id, count }, &[], nobody);
+            let parent = Abroad::process(parent);
+            let _ = link.ask(parent.caller(), Call::Inherit { id, count }, &[], nobody);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dipc_wire::call::{Call, PRIVATE, Reply, flags};
-use dipc_wire::peer::{Caller as PeerCaller, Message};
+use dipc_wire::peer::Message;
 use dipc_wire::{Errno, Kind, ObjectId};
 
 use super::Node;
@@ -47,7 +47,7 @@ impl Node {
         let asker = Asker::Client(client.clone());
         if home == self.me.node {
             return self
-                .apply(&client.caller, call, payload, asker)
+                .apply(&client.caller(), call, payload, asker)
                 .map(Place::Here);
         }
         self.counters.remote_call();
@@ -60,16 +60,12 @@ impl Node {
             }
             _ => payload,
         };
-        let caller = PeerCaller {
-            pid: client.process.pid,
-            login: &client.login,
-        };
         // Without a link its home is dead, and the object with it.
         let Some(link) = self.peers.link(home) else {
             asker.fail(Errno::EINVAL);
             return None;
         };
-        match link.ask(caller, call, payload, asker) {
+        match link.ask(client.abroad().caller(), call, payload, asker) {
             Ok(tag) => Some(Place::Away(home, tag)),
             Err(asker) => {
                 asker.fail(Errno::EIDRM);
@@ -158,7 +154,7 @@ impl Node {
         flags: u32,
     ) -> Result<ObjectId, Errno> {
         self.home.check_get(kind, size)?;
-        let caller = &client.caller;
+        let caller = &client.caller();
         if key == PRIVATE {
             return self.home.create(caller, kind, key, size, flags);
         }
@@ -204,17 +200,13 @@ impl Node {
         flags: u32,
     ) -> Option<Result<ObjectId, Errno>> {
         let link = self.peers.link(id.home())?;
-        let caller = PeerCaller {
-            pid: client.process.pid,
-            login: &client.login,
-        };
         let call = Call::Get {
             kind,
             key,
             size,
             flags,
         };
-        match link.ask_and_wait(caller, call, &[])? {
+        match link.ask_and_wait(client.abroad().caller(), call, &[])? {
             Reply::Id(id) => Some(Ok(id)),
             Reply::Failed(Errno::EIDRM) => None,
             Reply::Failed(errno) => Some(Err(errno)),

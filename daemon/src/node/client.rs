@@ -19,9 +19,9 @@ use std::thread;
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, FrameError};
 use dipc_wire::local::{Hello, HelloReply, MAGIC, Request, Response, VERSION};
-use dipc_wire::peer::Message;
+use dipc_wire::peer::{Capabilities, Message};
 use dipc_wire::{Errno, NodeId, ObjectId};
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{UnixCredentials, getsockopt, sockopt};
 use parking_lot::{Mutex, MutexGuard};
 use socket2::Socket;
 use thiserror::Error;
@@ -30,10 +30,11 @@ use super::Node;
 use super::answer::without_names;
 use super::attach::Attaching;
 use super::home::Caller;
+use super::identity::{Abroad, Ids, Thread};
 use super::outbox::{Closed, Cut, Outbox};
-use super::process::{Process, effective_rights};
+use super::process::Process;
 use super::reader::Reader;
-use crate::semantics::{Credentials, Ticket};
+use crate::semantics::{Credentials, Rights, Ticket, Witness};
 
 /// More unread bytes than this, and a program is given up: it asks one thing at
 /// a time, so it has one answer to read.
@@ -44,10 +45,9 @@ pub(crate) struct Client {
     node: Arc<Node>,
     outbox: Arc<Outbox>,
     pub(crate) process: Arc<Process>,
-    /// Who it is here.
-    pub(crate) caller: Caller,
-    /// Its name on other nodes.
-    pub(crate) login: Arc<str>,
+    thread: Arc<Thread>,
+    /// Of the request that is served, or was last.
+    ids: Mutex<Ids>,
     state: Mutex<State>,
 }
 
@@ -106,6 +106,10 @@ pub(super) enum ClientError {
     Deaf,
     #[error("its descriptors do not fit its request")]
     Descriptors,
+    #[error("it puts several requests into one packet")]
+    Crammed,
+    #[error("the kernel does not say who sends")]
+    Nameless,
 }
 
 impl From<Closed> for ClientError {
@@ -143,8 +147,14 @@ pub(super) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Result<()> 
 
 impl Node {
     fn serve_client(self: &Arc<Self>, stream: &Socket) {
-        let mut reader = Reader::new();
-        let client = match self.greet(stream, &mut reader) {
+        let greeted = getsockopt(stream, sockopt::PeerCredentials)
+            .map_err(ClientError::Io)
+            .and_then(|peer| {
+                let mut reader = Reader::new(peer.pid());
+                let client = self.greet(stream, &mut reader, peer)?;
+                Ok(client.map(|client| (client, reader)))
+            });
+        let (client, mut reader) = match greeted {
             Ok(Some(client)) => client,
             Ok(None) => return,
             Err(error) => return tracing::debug!(%error, "a connection was no program's"),
@@ -173,10 +183,11 @@ impl Node {
         self: &Arc<Self>,
         stream: &Socket,
         reader: &mut Reader,
+        peer: UnixCredentials,
     ) -> Result<Option<Arc<Client>>, ClientError> {
         let hello: Hello = loop {
-            if let Some(frame) = reader.buffer.next_frame()? {
-                break frame.message().map_err(|_| ClientError::Stranger)?;
+            if let Some(arrived) = reader.next_request()? {
+                break arrived.frame.message().map_err(|_| ClientError::Stranger)?;
             }
             if !reader.read(stream)? {
                 return Err(ClientError::Stranger);
@@ -196,7 +207,6 @@ impl Node {
             accepted,
             node: self.me.node,
         };
-        let peer = getsockopt(stream, sockopt::PeerCredentials)?;
         if !accepted {
             tracing::warn!(
                 pid = peer.pid(),
@@ -220,22 +230,16 @@ impl Node {
         if let Some(ended) = ended {
             self.process_ended(&ended);
         }
-        let (groups, capabilities) = effective_rights(pid);
-        let credentials = Credentials {
+        let ids = Ids {
             uid: peer.uid(),
             gid: peer.gid(),
-            groups,
-            capabilities,
         };
         let client = Arc::new(Client {
             node: self.clone(),
             outbox,
+            thread: Arc::new(Thread::first(process.clone())),
             process,
-            caller: Caller {
-                pid: self.pid(pid),
-                credentials: Arc::new(credentials),
-            },
-            login: self.home.users.login(peer.uid()),
+            ids: Mutex::new(ids),
             state: Mutex::default(),
         });
         client.process.connected(&client);
@@ -253,21 +257,28 @@ impl Node {
         reader: &mut Reader,
         attaching: &mut Option<Attaching>,
     ) -> Result<bool, ClientError> {
-        let Some(frame) = reader.buffer.next_frame()? else {
+        let Some(mut arrived) = reader.next_request()? else {
             return reader.read(stream);
         };
-        let request: Request = frame.message()?;
-        let payload = frame.payload;
-        let mut descriptors = std::mem::take(&mut reader.descriptors);
-        if request == Request::Withdraw {
-            self.withdraw(client);
-            return Ok(true);
+        let request: Request = arrived.frame.message()?;
+        let payload = arrived.frame.payload;
+        match request {
+            Request::Withdraw => {
+                self.withdraw(client);
+                return Ok(true);
+            }
+            Request::Thread { tid } => {
+                client.thread.is(tid);
+                return Ok(true);
+            }
+            _ => {}
         }
         if client.state.lock().pending {
             return Err(ClientError::Impatient);
         }
-        let uffd = descriptors.pop();
-        if !descriptors.is_empty() {
+        *client.ids.lock() = arrived.sender;
+        let uffd = arrived.descriptors.pop();
+        if !arrived.descriptors.is_empty() {
             return Err(ClientError::Descriptors);
         }
         match request {
@@ -284,7 +295,7 @@ impl Node {
                     self.withdraw(client);
                 }
             }
-            Request::Withdraw => {}
+            Request::Withdraw | Request::Thread { .. } => {}
             Request::Attach {
                 id,
                 flags,
@@ -314,8 +325,6 @@ impl Node {
             Request::Entry { kind, place, sweep } => self.tell_entry(client, kind, place, sweep)?,
             Request::Lines { kind, sweep } => self.tell_lines(client, kind, sweep)?,
         }
-        // Beside `Forked`, which comes first, only `Map` brings any.
-        reader.expects_descriptors = attaching.is_some();
         Ok(true)
     }
 
@@ -344,8 +353,8 @@ impl Node {
 
     fn take_back(&self, client: &Client, asked: Asked, bytes: &[u8]) {
         let (id, pid) = match asked {
-            Asked::Operation(id) => (id, client.caller.pid),
-            Asked::Given(id, _) => (id, client.caller.pid),
+            Asked::Operation(id) => (id, self.pid(client.pid())),
+            Asked::Given(id, _) => (id, self.pid(client.pid())),
             Asked::Other | Asked::Message(_) => return,
         };
         tracing::debug!(pid = pid.pid, %id, "a call is taken back: its process died first");
@@ -366,6 +375,32 @@ impl Client {
     /// The process id on this node.
     pub(super) fn pid(&self) -> u32 {
         self.process.pid
+    }
+
+    /// Who asks, on this node.
+    pub(crate) fn caller(&self) -> Caller {
+        let Ids { uid, gid } = *self.ids.lock();
+        Caller {
+            pid: self.node.pid(self.pid()),
+            credentials: Credentials {
+                uid,
+                gid,
+                rights: Rights::Now(self.thread.clone()),
+            },
+        }
+    }
+
+    /// Who asks, on other nodes.
+    pub(super) fn abroad(&self) -> Abroad {
+        let Ids { uid, .. } = *self.ids.lock();
+        Abroad {
+            pid: self.pid(),
+            login: self.node.home.users.login(uid),
+            capabilities: match uid {
+                0 => self.thread.capabilities(),
+                _ => Capabilities::NONE,
+            },
+        }
     }
 
     fn begin(&self, call: Call, payload: &[u8]) {
@@ -497,6 +532,7 @@ mod tests {
     use std::io::{Read, Write};
 
     use dipc_wire::call::SemOp;
+    use nix::sys::socket::setsockopt;
     use socket2::{Domain, Type};
 
     use super::super::testing::solo_node;
@@ -504,10 +540,12 @@ mod tests {
 
     fn greeted(node: &Arc<Node>) -> (Arc<Client>, Socket, Socket, Reader) {
         let (ours, mut theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        setsockopt(&ours, sockopt::PassCred, &true).unwrap();
         let hello = Encoded::new(&Hello::ours(), 0).unwrap();
         theirs.write_all(hello.as_ref()).unwrap();
-        let mut reader = Reader::new();
-        let client = node.greet(&ours, &mut reader).unwrap().unwrap();
+        let peer = getsockopt(&ours, sockopt::PeerCredentials).unwrap();
+        let mut reader = Reader::new(peer.pid());
+        let client = node.greet(&ours, &mut reader, peer).unwrap().unwrap();
         (client, ours, theirs, reader)
     }
 
@@ -518,7 +556,7 @@ mod tests {
         let (kind, private) = (dipc_wire::Kind::Sem, dipc_wire::call::PRIVATE);
         let id = node
             .home
-            .create(&client.caller, kind, private, 1, 0o600)
+            .create(&client.caller(), kind, private, 1, 0o600)
             .unwrap();
         let ops = SemOp {
             num: 0,

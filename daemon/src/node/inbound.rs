@@ -75,7 +75,7 @@ impl Node {
                 if let Some(id) = call.object() {
                     ours(id)?;
                 }
-                let credentials = self.home.users.credentials(caller.login);
+                let credentials = self.home.users.credentials(&caller);
                 let caller = Caller {
                     pid: from(caller.pid),
                     credentials,

@@ -11,8 +11,8 @@
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
 //! | [`names`] | the referee's client |
 //! | [`membership`] | nodes that come and go |
-//! | [`process`], [`users`] | who the programs are |
 //! | [`census`], [`sysvipc`], [`listed`] | what `ipcs` is told, and what `ipcrm -a` may not remove |
+//! | [`process`], [`identity`], [`users`] | who the programs are: here, now, and elsewhere |
 //! | [`outbox`], [`timer`], [`counters`], [`answer`] | tools |
 //!
 //! Threads block in one place each: a client's or peer's thread in reading its
@@ -27,6 +27,7 @@ mod census;
 mod client;
 mod counters;
 mod home;
+mod identity;
 mod inbound;
 mod link;
 mod listed;

@@ -19,13 +19,12 @@ use parking_lot::Mutex;
 
 use super::client::Client;
 use super::listed::Listed;
-use crate::semantics::Capabilities;
 
 /// One process.
 pub(crate) struct Process {
     /// Its id on this node.
     pub(crate) pid: u32,
-    /// Its user, when it was first seen.
+    /// Its effective user, when it was first seen.
     pub(crate) uid: u32,
     pidfd: OwnedFd,
     /// Calls that wait, for `dipc status`.
@@ -65,7 +64,8 @@ impl Process {
             .collect()
     }
 
-    fn has_ended(&self) -> bool {
+    /// Whether its number may be another's by now.
+    pub(crate) fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
     }
@@ -166,55 +166,5 @@ impl Processes {
     /// All of them.
     pub(crate) fn list(&self) -> Vec<Arc<Process>> {
         self.table.lock().values().cloned().collect()
-    }
-}
-
-/// What the kernel says of a process's rights beyond its user and group: its
-/// supplementary groups and effective capabilities, from `/proc/PID/status`
-/// (proc(5), capabilities(7)). A process that has just ended has none.
-pub(crate) fn effective_rights(pid: u32) -> (Vec<u32>, Capabilities) {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-    let groups = field("Groups:").unwrap_or_default();
-    let bits = field("CapEff:").and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    let has = |number: u32| bits.unwrap_or(0) >> number & 1 == 1;
-    let capabilities = Capabilities {
-        ipc_lock: has(14),
-        ipc_owner: has(15),
-        sys_admin: has(21),
-        sys_resource: has(24),
-    };
-    (
-        groups
-            .split_whitespace()
-            .filter_map(|gid| gid.parse().ok())
-            .collect(),
-        capabilities,
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rights_of_this_process_are_those_it_sees_itself() {
-        let mut groups: Vec<u32> = nix::unistd::getgroups()
-            .unwrap()
-            .into_iter()
-            .map(nix::unistd::Gid::as_raw)
-            .collect();
-        let (mut seen, _) = effective_rights(std::process::id());
-        groups.sort_unstable();
-        seen.sort_unstable();
-        assert_eq!(seen, groups);
-    }
-
-    #[test]
-    fn a_process_that_has_ended_has_no_rights() {
-        assert_eq!(
-            effective_rights(u32::MAX),
-            (Vec::new(), Capabilities::default())
-        );
     }
 }

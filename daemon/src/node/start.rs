@@ -12,6 +12,7 @@ use crossbeam::channel::bounded;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{setsockopt, sockopt};
 use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
@@ -25,6 +26,7 @@ use super::peers::Peers;
 use super::process::Processes;
 use super::segments::{Late, Segments};
 use super::timer::Timer;
+use super::users::Users;
 use super::{Node, Settings, Task, admin, client};
 use crate::config::Config;
 use crate::keeper::Keeper;
@@ -212,7 +214,13 @@ pub(super) fn assemble(
         socket: config.socket.display().to_string(),
         timeout,
         began: Instant::now(),
-        home: Home::new(me, Limits::LINUX, settings, timer.clone()),
+        home: Home::new(
+            me,
+            Limits::LINUX,
+            settings,
+            timer.clone(),
+            Users::new(config.root),
+        ),
         peers: Peers::default(),
         ending: Mutex::default(),
         names,
@@ -278,6 +286,8 @@ fn socket(path: &Path) -> Result<Socket, StartError> {
     // Who may do what is decided by each object's permissions, as with the
     // kernel's own; who may connect at all, by those of the directory.
     fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(failed)?;
+    // Accepted sockets inherit it, and nothing that is sent before is without.
+    setsockopt(&listener, sockopt::PassCred, &true).map_err(|error| failed(error.into()))?;
     listener.listen(BACKLOG).map_err(failed)?;
     Ok(listener)
 }

@@ -1,6 +1,7 @@
 //! A node for tests: no referee, no threads, and a keeper that nobody is.
 
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use clap::Parser;
@@ -9,6 +10,7 @@ use dipc_wire::{Incarnation, NodeId};
 
 use super::Node;
 use super::link::Link;
+use super::process::{Process, Processes};
 use super::start::assemble;
 use crate::config::Config;
 use crate::keeper::Keeper;
@@ -24,6 +26,17 @@ pub(super) fn solo_node() -> Arc<Node> {
         None,
     )
     .unwrap()
+}
+
+/// The process of the test.
+pub(super) fn this_process() -> Arc<Process> {
+    let pid = std::process::id();
+    // SAFETY: a system call without pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    assert!(fd >= 0, "pidfd_open");
+    // SAFETY: the kernel has just given us this descriptor.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    Processes::new().unwrap().enter(pid, 0, pidfd).unwrap().0
 }
 
 /// A link of `node` to a life of a peer, and the peer's end of it.

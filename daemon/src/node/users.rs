@@ -7,25 +7,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dipc_wire::call::Perm;
-use dipc_wire::peer::MAX_NAME;
+use dipc_wire::peer::{Caller, Capabilities, MAX_NAME};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use parking_lot::Mutex;
 
-use crate::semantics::{Capabilities, Credentials};
+use crate::config::Root;
+use crate::semantics::credentials::NOBODY;
+use crate::semantics::{Credentials, Rights};
 
 /// A change of the user database is noticed after so long.
 const FRESH: Duration = Duration::from_secs(30);
-/// Who is nobody here (`/proc/sys/kernel/overflowuid`).
-const NOBODY: u32 = 65534;
 
 /// The node's user database, with a memory: a look-up may go over a network.
-#[derive(Default)]
 pub(crate) struct Users {
+    root: Root,
     logins: Memory<u32, Arc<str>>,
     groups: Memory<u32, Arc<str>>,
     uids: Memory<String, Option<u32>>,
     gids: Memory<String, Option<u32>>,
-    credentials: Memory<String, Arc<Credentials>>,
+    accounts: Memory<String, Account>,
+}
+
+/// What a login has here.
+#[derive(Clone)]
+struct Account {
+    uid: u32,
+    gid: u32,
+    groups: Arc<[u32]>,
 }
 
 struct Memory<K, V>(Mutex<HashMap<K, (Instant, V)>>);
@@ -71,6 +79,18 @@ fn number_of(name: &str) -> Option<u32> {
 }
 
 impl Users {
+    /// The database of this system; `root` is for those of other nodes.
+    pub(crate) fn new(root: Root) -> Self {
+        Users {
+            root,
+            logins: Memory::default(),
+            groups: Memory::default(),
+            uids: Memory::default(),
+            gids: Memory::default(),
+            accounts: Memory::default(),
+        }
+    }
+
     /// The login of a user of this node, `#UID` if it has none.
     pub(crate) fn login(&self, uid: u32) -> Arc<str> {
         self.logins
@@ -133,10 +153,25 @@ impl Users {
         perm.cgid = self.gid(perm.creator_group).unwrap_or(perm.cgid);
     }
 
-    /// What a user of another node may do here: as much as the same login of
-    /// this node. A login that is unknown here is nobody.
-    pub(crate) fn credentials(&self, login: &str) -> Arc<Credentials> {
-        self.credentials.get(login, || Arc::new(look_up(login)))
+    /// What a caller of another node is here: whoever has its login. A login
+    /// that is unknown here is nobody, and so is root where it is squashed.
+    pub(crate) fn credentials(&self, caller: &Caller<'_>) -> Credentials {
+        let account = self.accounts.get(caller.login, || look_up(caller.login));
+        let account = match (account.uid, self.root) {
+            (0, Root::Squash) => Account::nobody(),
+            _ => account,
+        };
+        Credentials {
+            uid: account.uid,
+            gid: account.gid,
+            rights: Rights::Known {
+                groups: account.groups,
+                capabilities: match account.uid {
+                    0 => caller.capabilities,
+                    _ => Capabilities::NONE,
+                },
+            },
+        }
     }
 }
 
@@ -175,33 +210,39 @@ pub(crate) fn without_names(perm: &Perm<'_>) -> Perm<'static> {
     }
 }
 
-fn look_up(login: &str) -> Credentials {
-    let root = |uid| {
-        if uid == 0 {
-            Capabilities::ALL
-        } else {
-            Capabilities::default()
+impl Account {
+    fn nobody() -> Self {
+        Account {
+            uid: NOBODY,
+            gid: NOBODY,
+            groups: Arc::default(),
         }
-    };
-    if let Ok(Some(user)) = User::from_name(login) {
-        let groups = CString::new(login)
-            .ok()
-            .and_then(|name| getgrouplist(&name, user.gid).ok())
-            .unwrap_or_default();
-        return Credentials {
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
-            groups: groups.into_iter().map(Gid::as_raw).collect(),
-            capabilities: root(user.uid.as_raw()),
+    }
+}
+
+fn look_up(login: &str) -> Account {
+    if let Some(uid) = number_of(login) {
+        // A user without a login, there. Here the number may be somebody else's.
+        let somebody = User::from_uid(Uid::from_raw(uid)).map_or(true, |user| user.is_some());
+        let nobody = Account::nobody();
+        // `#0` is no way to become root: a node knows the name of its root.
+        return if somebody || uid == 0 {
+            nobody
+        } else {
+            Account { uid, ..nobody }
         };
     }
-    // `#0` is no way to become root: a node knows the name of its root.
-    let uid = number_of(login).filter(|&uid| uid != 0).unwrap_or(NOBODY);
-    Credentials {
-        uid,
-        gid: NOBODY,
-        groups: Vec::new(),
-        capabilities: Capabilities::default(),
+    let Ok(Some(user)) = User::from_name(login) else {
+        return Account::nobody();
+    };
+    let groups = CString::new(login)
+        .ok()
+        .and_then(|name| getgrouplist(&name, user.gid).ok())
+        .unwrap_or_default();
+    Account {
+        uid: user.uid.as_raw(),
+        gid: user.gid.as_raw(),
+        groups: groups.into_iter().map(Gid::as_raw).collect(),
     }
 }
 
@@ -209,30 +250,74 @@ fn look_up(login: &str) -> Credentials {
 mod tests {
     use super::*;
 
-    #[test]
-    fn root_has_its_name_and_its_number() {
-        let users = Users::default();
-        assert_eq!(&*users.login(0), "root");
-        assert_eq!(users.uid("root"), Some(0));
-        assert_eq!(users.credentials("root").capabilities, Capabilities::ALL);
+    fn caller(login: &str) -> Caller<'_> {
+        Caller {
+            pid: 1,
+            login,
+            capabilities: Capabilities::ALL,
+        }
+    }
+
+    fn capabilities(credentials: &Credentials) -> Capabilities {
+        match &credentials.rights {
+            Rights::Known { capabilities, .. } => *capabilities,
+            Rights::Now(_) => panic!("it is on another node"),
+        }
     }
 
     #[test]
-    fn a_number_without_a_name_travels_as_a_number() {
-        let users = Users::default();
+    fn root_that_is_kept_has_its_name_its_number_and_the_capabilities_it_says() {
+        let users = Users::new(Root::Keep);
+        assert_eq!(&*users.login(0), "root");
+        assert_eq!(users.uid("root"), Some(0));
+        let root = users.credentials(&caller("root"));
+        assert_eq!((root.uid, capabilities(&root)), (0, Capabilities::ALL));
+        let powerless = Caller {
+            capabilities: Capabilities::NONE,
+            ..caller("root")
+        };
+        let powerless = users.credentials(&powerless);
+        assert_eq!(
+            (powerless.uid, capabilities(&powerless)),
+            (0, Capabilities::NONE)
+        );
+    }
+
+    #[test]
+    fn root_that_is_squashed_is_nobody_and_others_stay_who_they_are() {
+        let users = Users::new(Root::Squash);
+        let root = users.credentials(&caller("root"));
+        assert_eq!((root.uid, root.gid), (NOBODY, NOBODY));
+        assert_eq!(capabilities(&root), Capabilities::NONE);
+        assert_eq!(users.credentials(&caller("#3999999")).uid, 3_999_999);
+    }
+
+    #[test]
+    fn a_number_without_a_name_travels_as_a_number_and_has_no_capabilities() {
+        let users = Users::new(Root::Keep);
         assert_eq!(&*users.login(3_999_999), "#3999999");
         assert_eq!(users.uid("#3999999"), Some(3_999_999));
-        assert_eq!(users.credentials("#3999999").uid, 3_999_999);
+        let unnamed = users.credentials(&caller("#3999999"));
+        assert_eq!((unnamed.uid, unnamed.gid), (3_999_999, NOBODY));
+        assert_eq!(capabilities(&unnamed), Capabilities::NONE);
+    }
+
+    #[test]
+    fn a_number_that_has_a_name_here_is_not_that_user() {
+        let users = Users::new(Root::Keep);
+        let named = User::from_name("nobody").unwrap().map(|user| user.uid);
+        let Some(named) = named else { return };
+        let unnamed = users.credentials(&caller(&format!("#{named}")));
+        assert_eq!(unnamed.uid, NOBODY);
     }
 
     #[test]
     fn nobody_becomes_root_by_number_and_an_unknown_login_is_nobody() {
-        let users = Users::default();
-        assert_eq!(users.credentials("#0").uid, NOBODY);
-        assert_eq!(users.credentials("no such login").uid, NOBODY);
-        assert_eq!(
-            users.credentials("#0").capabilities,
-            Capabilities::default()
-        );
+        let users = Users::new(Root::Keep);
+        for login in ["#0", "no such login", "", "#4294967295"] {
+            let stranger = users.credentials(&caller(login));
+            assert_eq!((stranger.uid, stranger.gid), (NOBODY, NOBODY), "{login}");
+            assert_eq!(capabilities(&stranger), Capabilities::NONE, "{login}");
+        }
     }
 }

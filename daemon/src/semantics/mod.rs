@@ -22,6 +22,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`perm`] | who may do what to an object: the only permission rules |
+//! | [`credentials`] | who asks, and what is only asked about when it matters |
 //! | [`limits`] | the largest of everything, and which errno says so |
 //! | [`registry`] | the objects of one kind: by key, by id, by index |
 //! | [`sem`] | semaphore sets |
@@ -35,6 +36,7 @@
 
 use dipc_wire::{Errno, Pid};
 
+pub mod credentials;
 pub mod limits;
 pub mod msq;
 pub mod perm;
@@ -47,48 +49,13 @@ mod against_kernel;
 #[cfg(test)]
 mod testing;
 
+pub use credentials::{Credentials, Rights, Witness};
 pub use limits::Limits;
 pub use msq::{Queue, Received};
 pub use perm::{Permissions, Setting};
 pub use registry::Registry;
 pub use sem::SemSet;
 pub use shm::{Attached, Fate, Segment};
-
-/// The capabilities(7) that System V IPC looks at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Capabilities {
-    /// `CAP_IPC_OWNER`: passes every read and write check.
-    pub ipc_owner: bool,
-    /// `CAP_SYS_ADMIN`: passes every owner check.
-    pub sys_admin: bool,
-    /// `CAP_IPC_LOCK`: may lock any segment.
-    pub ipc_lock: bool,
-    /// `CAP_SYS_RESOURCE`: may raise a queue above `msgmnb`.
-    pub sys_resource: bool,
-}
-
-impl Capabilities {
-    /// What root has.
-    pub const ALL: Capabilities = Capabilities {
-        ipc_owner: true,
-        sys_admin: true,
-        ipc_lock: true,
-        sys_resource: true,
-    };
-}
-
-/// Whom a call is made for, in numbers of the home's node.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Credentials {
-    /// Effective user.
-    pub uid: u32,
-    /// Effective group.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
-    /// Effective capabilities.
-    pub capabilities: Capabilities,
-}
 
 /// Who calls.
 #[derive(Clone, Copy, Debug)]

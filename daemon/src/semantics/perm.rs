@@ -4,11 +4,10 @@ use dipc_wire::call::{Perm, flags};
 use dipc_wire::{Errno, ObjectId};
 
 use super::Credentials;
+use super::credentials::NOBODY;
 
 /// `S_IRWXUGO`: the mode bits that a caller may choose (behaviour 14).
 const MODE: u16 = 0o777;
-/// The user or group id that names nobody, −1 in C.
-const NOBODY: u32 = u32::MAX;
 
 /// What a caller wants to do, as one class's three mode bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,27 +77,32 @@ impl Permissions {
     /// EACCES unless `who` may do all of `wanted`.
     ///
     /// The first class that fits is final: an owner whom the owner bits deny
-    /// is denied, whatever the others say (behaviours 121, 122).
+    /// is denied, whatever the others say (behaviours 121, 122). Groups and
+    /// capabilities are asked for only where they decide.
     pub fn check(&self, who: &Credentials, wanted: Access) -> Result<(), Errno> {
-        let class = if self.owned_by(who) {
-            6
-        } else if in_group(who, self.gid) || in_group(who, self.cgid) {
-            3
-        } else {
-            0
-        };
-        let lacking = wanted.0 & !(self.mode >> class) & 7;
-        if lacking == 0 || who.capabilities.ipc_owner {
+        if self.class_grants(who, wanted) || who.capabilities().ipc_owner {
             Ok(())
         } else {
             Err(Errno::EACCES)
         }
     }
 
+    fn class_grants(&self, who: &Credentials, wanted: Access) -> bool {
+        let grants = |class: u16| wanted.0 & !(self.mode >> class) & 7 == 0;
+        let (owner, group, others) = (grants(6), grants(3), grants(0));
+        if self.owned_by(who) {
+            owner
+        } else if group != others && who.in_one_of([self.gid, self.cgid]) {
+            group
+        } else {
+            others
+        }
+    }
+
     /// EPERM unless `who` is owner, creator or has CAP_SYS_ADMIN: the rule of
     /// IPC_SET and IPC_RMID, whatever the mode (behaviours 65, 113, 123).
     pub fn check_owner(&self, who: &Credentials) -> Result<(), Errno> {
-        if self.owned_by(who) || who.capabilities.sys_admin {
+        if self.owned_by(who) || who.capabilities().sys_admin {
             Ok(())
         } else {
             Err(Errno::EPERM)
@@ -108,7 +112,7 @@ impl Permissions {
     /// EPERM unless `who` is owner, creator or has CAP_IPC_LOCK: the rule of
     /// SHM_LOCK and SHM_UNLOCK (behaviours 113, 122).
     pub fn check_lock(&self, who: &Credentials) -> Result<(), Errno> {
-        if self.owned_by(who) || who.capabilities.ipc_lock {
+        if self.owned_by(who) || who.capabilities().ipc_lock {
             Ok(())
         } else {
             Err(Errno::EPERM)
@@ -187,23 +191,93 @@ impl Permissions {
     }
 }
 
-fn in_group(who: &Credentials, gid: u32) -> bool {
-    who.gid == gid || who.groups.contains(&gid)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{permissions, root, user};
-    use super::super::{Capabilities, Credentials};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use dipc_wire::peer::Capabilities;
+
+    use super::super::testing::{able, member, permissions, root, user};
+    use super::super::{Rights, Witness};
     use super::*;
 
     const RW: Access = Access(6);
 
-    fn with(capabilities: Capabilities) -> Credentials {
-        Credentials {
-            capabilities,
-            ..user(2000)
+    /// A user in group 3000 that counts how often it was looked at.
+    #[derive(Debug, Default)]
+    struct Watched {
+        groups: AtomicUsize,
+        capabilities: AtomicUsize,
+    }
+
+    impl Witness for Watched {
+        fn groups(&self) -> Vec<u32> {
+            self.groups.fetch_add(1, Ordering::Relaxed);
+            vec![5, 3000]
         }
+
+        fn capabilities(&self) -> Capabilities {
+            self.capabilities.fetch_add(1, Ordering::Relaxed);
+            Capabilities::NONE
+        }
+    }
+
+    #[test]
+    fn groups_and_capabilities_are_looked_at_only_where_they_decide() {
+        // mode, user, wanted, verdict, looks at groups and at capabilities
+        let (yes, no) = (Ok(()), Err(Errno::EACCES));
+        let table = [
+            (0o600, 1000, RW, yes, (0, 0)),
+            (0o066, 1000, RW, no, (0, 1)),
+            (0o666, 2000, RW, yes, (0, 0)),
+            (0o600, 2000, RW, no, (0, 1)),
+            (0o644, 2000, Access::READ, yes, (0, 0)),
+            (0o644, 2000, Access::WRITE, no, (0, 1)),
+            (0o660, 2000, RW, yes, (1, 0)),
+            (0o606, 2000, RW, no, (1, 1)),
+            (0o600, 2000, Access(0), yes, (0, 0)),
+        ];
+        for (mode, uid, wanted, verdict, looks) in table {
+            let mut object = permissions(mode);
+            let gid = 3000;
+            let mode = mode as u16;
+            object
+                .set(Setting {
+                    uid: 1000,
+                    gid,
+                    mode,
+                })
+                .unwrap();
+            let watched = Arc::new(Watched::default());
+            let who = Credentials {
+                rights: Rights::Now(watched.clone()),
+                ..user(uid)
+            };
+            assert_eq!(object.check(&who, wanted), verdict, "{mode:o} {uid}");
+            let looked = (
+                watched.groups.load(Ordering::Relaxed),
+                watched.capabilities.load(Ordering::Relaxed),
+            );
+            assert_eq!(looked, looks, "{mode:o} {uid}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_one_of_the_others_whatever_an_object_says() {
+        let mut object = permissions(0o770);
+        let (uid, gid) = (65534, 65534);
+        object
+            .set(Setting {
+                uid,
+                gid,
+                mode: 0o770,
+            })
+            .unwrap();
+        let nobody = user(NOBODY);
+        assert_eq!(object.check(&nobody, Access::READ), Err(Errno::EACCES));
+        assert_eq!(object.check_owner(&nobody), Err(Errno::EPERM));
+        assert_eq!(object.check(&user(65534), RW), Ok(()));
     }
 
     #[test]
@@ -223,10 +297,7 @@ mod tests {
                 mode: 0o604,
             })
             .unwrap();
-        let second = Credentials {
-            groups: vec![5, 3000],
-            ..user(2000)
-        };
+        let second = member(2000, &[5, 3000]);
         let creators = Credentials {
             gid: 1000,
             ..user(2000)
@@ -270,18 +341,28 @@ mod tests {
     #[test]
     fn each_capability_passes_its_own_check_and_no_other_behaviour_122() {
         let object = permissions(0o000);
-        let ipc_owner = with(Capabilities {
-            ipc_owner: true,
-            ..Capabilities::default()
-        });
-        let sys_admin = with(Capabilities {
-            sys_admin: true,
-            ..Capabilities::default()
-        });
-        let ipc_lock = with(Capabilities {
-            ipc_lock: true,
-            ..Capabilities::default()
-        });
+        let none = Capabilities::NONE;
+        let ipc_owner = able(
+            2000,
+            Capabilities {
+                ipc_owner: true,
+                ..none
+            },
+        );
+        let sys_admin = able(
+            2000,
+            Capabilities {
+                sys_admin: true,
+                ..none
+            },
+        );
+        let ipc_lock = able(
+            2000,
+            Capabilities {
+                ipc_lock: true,
+                ..none
+            },
+        );
         let verdicts = |who| {
             let may = object.check(who, RW).is_ok();
             (

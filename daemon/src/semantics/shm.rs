@@ -222,8 +222,9 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{NOW, caller, node, permissions, pid, pid_on, root, user};
-    use super::super::{Capabilities, Credentials};
+    use dipc_wire::peer::Capabilities;
+
+    use super::super::testing::{NOW, able, caller, node, permissions, pid, pid_on, root, user};
     use super::*;
 
     fn segment(mode: u32) -> Segment {
@@ -409,10 +410,7 @@ mod tests {
             ipc_lock: true,
             ..Capabilities::default()
         };
-        let who = Credentials {
-            capabilities: ipc_lock,
-            ..user(2000)
-        };
+        let who = able(2000, ipc_lock);
         let mut segment = segment(0o600);
         for locker in [&user(1000), &who] {
             segment.lock(caller(pid(2), locker), true).unwrap();

@@ -1,8 +1,9 @@
 //! People and processes for the tests.
 
+use dipc_wire::peer::Capabilities;
 use dipc_wire::{NodeId, ObjectId, Pid};
 
-use super::{Caller, Capabilities, Credentials, Granted, Permissions, Wake};
+use super::{Caller, Credentials, Granted, Permissions, Rights, Wake};
 
 /// When tests begin.
 pub(super) const NOW: i64 = 1_000;
@@ -33,9 +34,28 @@ pub(super) fn user(uid: u32) -> Credentials {
 }
 
 pub(super) fn root() -> Credentials {
+    able(0, Capabilities::ALL)
+}
+
+/// A user with supplementary groups.
+pub(super) fn member(uid: u32, groups: &[u32]) -> Credentials {
     Credentials {
-        capabilities: Capabilities::ALL,
-        ..Credentials::default()
+        rights: Rights::Known {
+            groups: groups.into(),
+            capabilities: Capabilities::NONE,
+        },
+        ..user(uid)
+    }
+}
+
+/// A user with capabilities.
+pub(super) fn able(uid: u32, capabilities: Capabilities) -> Credentials {
+    Credentials {
+        rights: Rights::Known {
+            groups: [].into(),
+            capabilities,
+        },
+        ..user(uid)
     }
 }
 

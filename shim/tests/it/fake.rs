@@ -111,6 +111,15 @@ impl Drop for Connection {
 impl Connection {
     /// The next request and its payload.
     pub(crate) fn request(&mut self) -> (Request, Vec<u8>) {
+        match self.any_request() {
+            // From every thread but the first, once.
+            (Request::Thread { .. }, _) => self.any_request(),
+            other => other,
+        }
+    }
+
+    /// The next request, also one without an answer.
+    pub(crate) fn any_request(&mut self) -> (Request, Vec<u8>) {
         self.next()
             .expect("a request, not the end of the connection")
     }

@@ -3,7 +3,7 @@
 
 use dipc_wire::call::{Call, MsgStat, Perm, Reply, ShmStat};
 use dipc_wire::frame::{Encoded, FrameError, MAX_HEADER, MAX_PAYLOAD, PREFIX};
-use dipc_wire::peer::{Caller, MAX_NAME, Message};
+use dipc_wire::peer::{Caller, Capabilities, MAX_NAME, Message};
 use dipc_wire::referee::{Join, MAGIC, Membership, ToNode};
 use dipc_wire::{Incarnation, Kind, ObjectId, Pid};
 use serde::Serialize;
@@ -82,6 +82,7 @@ fn the_longest_call_fits_an_encoded_header() {
         caller: Caller {
             pid: u32::MAX,
             login: &"x".repeat(MAX_NAME),
+            capabilities: Capabilities::ALL,
         },
         call: Call::Set {
             kind: Kind::Shm,
@@ -120,7 +121,11 @@ fn the_longest_introductions_fit_an_encoded_header() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let login = &"x".repeat(1000);
-    let caller = Caller { pid: 1, login };
+    let caller = Caller {
+        pid: 1,
+        login,
+        capabilities: Capabilities::NONE,
+    };
     assert_eq!(Encoded::new(&caller, 0).unwrap_err(), FrameError::NoRoom);
     let long = Encoded::new(&(), MAX_PAYLOAD + 1).unwrap_err();
     assert_eq!(long, FrameError::PayloadTooLong(MAX_PAYLOAD as u32 + 1));

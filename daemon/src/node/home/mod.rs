@@ -57,7 +57,7 @@ pub(crate) struct Home {
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) pid: Pid,
-    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) credentials: Credentials,
 }
 
 impl Caller {
@@ -93,6 +93,7 @@ impl Home {
         limits: Limits,
         settings: Settings,
         timer: Arc<Timer<Task>>,
+        users: Users,
     ) -> Self {
         // Another life of this node gave other ids: an old one must not name a
         // new object by accident.
@@ -106,7 +107,7 @@ impl Home {
             limits,
             full: AtomicBool::new(false),
             settings,
-            users: Users::default(),
+            users,
         }
     }
 

@@ -292,7 +292,7 @@ impl Queue {
     ) -> Result<(), Errno> {
         self.permissions.check_owner(caller.credentials)?;
         let raises = qbytes.is_some_and(|qbytes| qbytes > limits.msgmnb);
-        if raises && !caller.credentials.capabilities.sys_resource {
+        if raises && !caller.credentials.capabilities().sys_resource {
             return Err(Errno::EPERM);
         }
         self.permissions.set(new)?;

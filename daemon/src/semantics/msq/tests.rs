@@ -1,9 +1,10 @@
 //! One test a behaviour.
 
 use dipc_wire::call::{MsgStat, flags};
+use dipc_wire::peer::Capabilities;
 use dipc_wire::{Errno, Pid};
 
-use super::super::testing::{NOW, caller, node, permissions, pid, pid_on, root, user, woken};
+use super::super::testing::{NOW, able, caller, node, permissions, pid, pid_on, root, user, woken};
 use super::super::{Credentials, Granted, Limits, Outcome, Setting, Ticket, Wake};
 use super::{Queue, Received};
 
@@ -232,8 +233,11 @@ fn qbytes_over_msgmnb_needs_cap_sys_resource_behaviour_74() {
         Err(Errno::EPERM)
     );
     assert_eq!(table.set(&user(1000), 0o600, Some(16_384)), Ok(()));
-    let mut almost_root = root();
-    almost_root.capabilities.sys_resource = false;
+    let almost_all = Capabilities {
+        sys_resource: false,
+        ..Capabilities::ALL
+    };
+    let almost_root = able(0, almost_all);
     assert_eq!(
         table.set(&almost_root, 0o600, Some(16_385)),
         Err(Errno::EPERM)

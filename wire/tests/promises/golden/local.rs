@@ -29,6 +29,7 @@ golden_enum! { REQUEST, a_request_keeps_its_bytes: Request {
     "09 01 01" Census { kind: Kind::Msg, sweep: true },
     "0a 02 ac02 00" Entry { kind: Kind::Shm, place: 300, sweep: false },
     "0b 01 00" Lines { kind: Kind::Msg, sweep: false },
+    "0c ac02" Thread { tid: 300 },
 }}
 
 golden_enum! { RESPONSE, a_response_keeps_its_bytes: Response {

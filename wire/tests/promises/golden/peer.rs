@@ -2,7 +2,7 @@
 
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::coherence;
-use dipc_wire::peer::{Caller, Hello, MAGIC, Message};
+use dipc_wire::peer::{Caller, Capabilities, Hello, MAGIC, Message};
 use dipc_wire::{Errno, Incarnation, Kind};
 
 use super::{ID, LIFE, golden_enum, golden_values, node};
@@ -20,12 +20,21 @@ golden_values! { HELLO, a_hello_keeps_its_bytes: Hello {
 }}
 
 golden_values! { CALLER, a_caller_keeps_its_bytes: Caller {
-    "ac02 03 616e6e" => ANN,
-    "00 00" => Caller { pid: 0, login: "" },
+    "ac02 03 616e6e 00000000" => ANN,
+    "00 00 01000100" => Caller {
+        pid: 0,
+        login: "",
+        capabilities: Capabilities { ipc_owner: true, ipc_lock: true, ..Capabilities::NONE },
+    },
+    "00 00 00010001" => Caller {
+        pid: 0,
+        login: "",
+        capabilities: Capabilities { sys_admin: true, sys_resource: true, ..Capabilities::NONE },
+    },
 }}
 
 golden_enum! { MESSAGE, a_message_keeps_its_bytes: Message {
-    "00 8001 ac02 03616e6e 07 01 8a80808808" Call { tag: 128, caller: ANN, call: Call::Remove { kind: Kind::Msg, id: ID } },
+    "00 8001 ac02 03616e6e 00000000 07 01 8a80808808" Call { tag: 128, caller: ANN, call: Call::Remove { kind: Kind::Msg, id: ID } },
     "01 8001 01 06" Reply { tag: 128, reply: Reply::Failed(Errno::EIDRM) },
     "02 8001" Withdraw { tag: 128 },
     "03 8a80808808 ac02" UndeliveredOp { id: ID, pid: 300 },
@@ -44,4 +53,5 @@ golden_enum! { MESSAGE, a_message_keeps_its_bytes: Message {
 const ANN: Caller = Caller {
     pid: 300,
     login: "ann",
+    capabilities: Capabilities::NONE,
 };
