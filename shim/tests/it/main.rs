@@ -9,5 +9,6 @@ mod calls;
 mod descriptors;
 mod fake;
 mod memory;
+mod plugins;
 mod probe;
 mod signals;
