@@ -5,7 +5,6 @@
 //! by the file behind it, and is looked at before each use: we never read,
 //! write or close what is not ours.
 
-use core::mem::MaybeUninit;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use libc::c_int;
@@ -27,31 +26,25 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// Takes over `fd`, moving it up. It is closed on exec. Closes it on failure.
     pub(crate) fn keep(fd: c_int) -> sys::Result<Self> {
-        // SAFETY: duplicates an open descriptor of ours; no memory is passed.
-        let high = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, HIGH) };
-        let kept = if high >= 0 {
-            sys::close(fd);
-            high
-        } else {
-            fd
-        };
-        match identity(kept) {
-            Some((device, inode)) => Ok(Descriptor {
-                fd: kept,
-                device,
-                inode,
-            }),
-            None => {
-                let errno = sys::errno();
-                sys::close(kept);
-                Err(errno)
+        let kept = match sys::duplicate(fd, HIGH) {
+            Ok(high) => {
+                sys::close(fd);
+                high
             }
-        }
+            Err(_) => fd,
+        };
+        // Device and inode; on Linux each socket and userfaultfd has its own inode.
+        let (device, inode) = sys::identity(kept).inspect_err(|_| sys::close(kept))?;
+        Ok(Descriptor {
+            fd: kept,
+            device,
+            inode,
+        })
     }
 
     /// The number, if it still is our file.
     pub(crate) fn get(self) -> Option<c_int> {
-        (identity(self.fd) == Some((self.device, self.inode))).then_some(self.fd)
+        (sys::identity(self.fd) == Ok((self.device, self.inode))).then_some(self.fd)
     }
 
     /// Closes it, if it still is our file.
@@ -59,18 +52,6 @@ impl Descriptor {
         if let Some(fd) = self.get() {
             sys::close(fd);
         }
-    }
-}
-
-/// Device and inode; on Linux each socket and userfaultfd has its own inode.
-fn identity(fd: c_int) -> Option<(u64, u64)> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat writes a whole `stat` when it returns 0.
-    unsafe {
-        (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| {
-            let stat = stat.assume_init();
-            (stat.st_dev, stat.st_ino)
-        })
     }
 }
 

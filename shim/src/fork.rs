@@ -1,9 +1,10 @@
 //! What a forked child does about the attachments it inherited.
 //!
 //! The first connection that a child opens reports them, whatever it was opened
-//! for. After `fork` that is at once, in a `pthread_atfork` handler; after a raw
-//! `clone`, which runs no handlers, it is at the child's first call. A child
-//! without attachments does nothing.
+//! for. After `fork` that is at once, in a `pthread_atfork` handler, and so it is
+//! after a fork that libc's `syscall` made; after an inline `clone`, which nobody
+//! sees, it is at the child's first call. A child without attachments does
+//! nothing.
 //!
 //! Until the report is answered by `Done`, nobody may be serving the child's
 //! faults: where the daemon gets no fork events (it said `adopt`), because the
@@ -88,6 +89,17 @@ fn tell(session: &mut Session, adopt: bool) -> Result<bool, Trouble> {
         (None, _) => {}
     }
     told
+}
+
+/// Makes a fork by its number, after which libc runs no handlers: `make` gives 0
+/// in the child.
+pub(crate) fn made_by_number(make: impl FnOnce() -> libc::c_long) -> libc::c_long {
+    let made = make();
+    if made == 0 {
+        // SAFETY: this is the child, with a stack and memory of its own.
+        unsafe { in_child() };
+    }
+    made
 }
 
 /// Writes the report into pages of its own, since a child of a threaded process

@@ -5,6 +5,7 @@
 //! | `DIPC_KEYS` | which keys are distributed: `none`, `all`, or a list such as `0x1234,0x5000-0x5fff,private` |
 //! | `DIPC_FLAG=ignore` | `IPC_DIPC` in the flags means nothing: for programs that mean `SHM_NORESERVE` by it |
 //! | `DIPC_SOCKET` | the daemon's socket; else `/run/dipc/dipcd.sock`, then `$XDG_RUNTIME_DIR/dipc/dipcd.sock` |
+//! | `DIPC_DEEPBIND=keep` | plug-ins loaded with `RTLD_DEEPBIND` bind past this library, as they ask |
 //! | `DIPC_REQUIRE=1` | a distributed `*get` fails when there is no daemon |
 //! | `DIPC_QUIET=1` | nothing is written to stderr |
 //! | `DIPC_SWEEP=1` | distributed objects that were only listed may be removed: `ipcrm -a` means the cluster too |
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) keys: Keys,
     /// `IPC_DIPC` has its meaning.
     pub(crate) flag_counts: bool,
+    /// `RTLD_DEEPBIND` has its meaning.
+    pub(crate) keep_deepbind: bool,
     /// A distributed `*get` without daemon is an error.
     pub(crate) require: bool,
     /// No lines on stderr.
@@ -63,6 +66,8 @@ pub(crate) fn get() -> &'static Settings {
 /// Reads the environment, and tells the user what is wrong with it.
 pub(crate) fn load() {
     let settings = get();
+    #[cfg(target_arch = "x86_64")]
+    crate::hooks::deepbind::prepare(settings.keep_deepbind);
     if let Some(item) = &settings.keys.misunderstood {
         notice::keys_not_understood(item);
     }
@@ -90,6 +95,7 @@ impl Settings {
         Settings {
             keys: Keys::parse(&variable("DIPC_KEYS").unwrap_or_default().to_string_lossy()),
             flag_counts: !is("DIPC_FLAG", "ignore"),
+            keep_deepbind: is("DIPC_DEEPBIND", "keep"),
             require: is("DIPC_REQUIRE", "1"),
             quiet: is("DIPC_QUIET", "1"),
             sweep: is("DIPC_SWEEP", "1"),

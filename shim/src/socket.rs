@@ -70,10 +70,14 @@ impl Socket {
             *to = *from as libc::c_char;
         }
         // SAFETY: no memory is passed.
-        let fd = checked(
-            unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0) }
-                .into(),
-        )?;
+        let fd = checked(unsafe {
+            libc::syscall(
+                libc::SYS_socket,
+                libc::AF_UNIX,
+                libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
+                0,
+            )
+        })?;
         let kept = Descriptor::keep(fd as c_int)?;
         let socket = Socket(kept.get().ok_or(libc::EBADF)?);
         socket
@@ -110,15 +114,16 @@ impl Socket {
         };
         // SAFETY: the kernel reads the timeval, which lives through the call.
         let result = unsafe {
-            libc::setsockopt(
+            libc::syscall(
+                libc::SYS_setsockopt,
                 self.0,
                 libc::SOL_SOCKET,
                 libc::SO_RCVTIMEO,
-                (&raw const timeout).cast(),
-                size_of::<libc::timeval>() as libc::socklen_t,
+                &raw const timeout,
+                size_of::<libc::timeval>(),
             )
         };
-        checked(result.into()).map(drop)
+        checked(result).map(drop)
     }
 
     /// Sends a frame: `header` and, behind it, the caller's bytes, cut into
@@ -252,7 +257,7 @@ impl Socket {
     /// Ends the connection for everybody who holds a copy of it.
     pub(crate) fn shut_down(self) {
         // SAFETY: no memory is passed.
-        unsafe { libc::shutdown(self.0, libc::SHUT_RDWR) };
+        unsafe { libc::syscall(libc::SYS_shutdown, self.0, libc::SHUT_RDWR) };
     }
 }
 

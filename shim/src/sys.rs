@@ -1,8 +1,11 @@
 //! System calls, made without libc's wrappers where those are cancellation
 //! points: a cancelled thread would be unwound through Rust frames, which must
-//! not happen. It also keeps other preloaded libraries out of our socket.
+//! not happen. It also keeps other preloaded libraries out of our socket: under
+//! fakeroot, `fstat` sends a message and waits for its answer, and so would call
+//! us in the middle of every call, for ever.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use libc::{c_int, c_long};
 
@@ -40,6 +43,25 @@ pub(crate) fn write(fd: c_int, bytes: &[u8]) {
 pub(crate) fn close(fd: c_int) {
     // SAFETY: callers close descriptors of their own only (see `Descriptor`).
     unsafe { libc::syscall(libc::SYS_close, fd) };
+}
+
+/// `fstat`: device and inode.
+pub(crate) fn identity(fd: c_int) -> Result<(u64, u64)> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the kernel writes a whole `stat`, which is libc's on 64-bit
+    // processors, when it returns 0.
+    unsafe {
+        checked(libc::syscall(libc::SYS_fstat, fd, stat.as_mut_ptr()))?;
+        let stat = stat.assume_init();
+        Ok((stat.st_dev, stat.st_ino))
+    }
+}
+
+/// `fcntl(F_DUPFD_CLOEXEC)`: a copy whose number is `lowest` or more.
+pub(crate) fn duplicate(fd: c_int, lowest: c_int) -> Result<c_int> {
+    // SAFETY: no memory is passed.
+    let copy = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, lowest) };
+    checked(copy).map(|fd| fd as c_int)
 }
 
 /// The process's own id as the kernel says it now.

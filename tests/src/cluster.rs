@@ -150,6 +150,12 @@ impl Cluster {
         self.scratch.join(name)
     }
 
+    /// The folder of such files.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.scratch.path()
+    }
+
     /// Kills the referee by SIGKILL.
     pub fn kill_referee(&mut self) {
         self.referee = None;

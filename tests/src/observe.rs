@@ -23,6 +23,8 @@ pub struct NodeStatus {
     pub keeper: u32,
     /// To how many peers it is connected.
     pub peers: usize,
+    /// Calls that its programs made.
+    pub calls: u64,
     /// Page faults that asked to write.
     pub write_faults: u64,
     /// Pages that came from other nodes.
@@ -66,6 +68,7 @@ fn read(node: &Value, all: &Value) -> NodeStatus {
         pid: pid(&node["pid"]),
         keeper: pid(&node["keeper"]),
         peers: node["peers"].as_array().map_or(0, Vec::len),
+        calls: number(&node["counters"]["calls"]),
         write_faults: number(&node["counters"]["write_faults"]),
         granules_in: number(&node["counters"]["granules_in"]),
         programs: programs

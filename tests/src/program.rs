@@ -42,9 +42,16 @@ impl Program {
         Self::drive(command)
     }
 
-    fn drive(mut command: Command) -> Self {
+    /// Starts any other program that first says `= PID`, and then answers a line
+    /// by a line.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    pub fn drive(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Process::start("ipc", &mut command);
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut process = Process::start(&name, &mut command);
         let output = process.child().stdout.take().expect("it is piped");
         let (sender, lines) = channel();
         thread::spawn(move || {

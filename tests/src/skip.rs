@@ -1,6 +1,7 @@
 //! Tests that need what not every machine gives say so, and pass.
 
 use std::io::Write;
+use std::process::{Command, Stdio};
 
 use nix::unistd::geteuid;
 
@@ -11,6 +12,22 @@ pub fn unless_root(what: &str) -> bool {
         because(what, "not root");
     }
     root
+}
+
+/// Whether a command can be run and succeeds, as one that shows that `name` is
+/// there; if not, says what is not tried therefore.
+pub fn unless_runs(what: &str, name: &str, command: &[&str]) -> bool {
+    let there = Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !there {
+        because(what, &format!("no {name}"));
+    }
+    there
 }
 
 /// Says what is not tried, and why. The runner swallows what passing tests

@@ -107,7 +107,7 @@ fn the_two_halves_of_hello_talk_over_two_nodes() {
 
 #[test]
 fn perl_that_knows_nothing_of_dipc_greets_perl_on_another_node() {
-    if !has("perl", &["-MIPC::SysV", "-e", "1"], "perl with IPC::SysV") {
+    if !has_perl() {
         return;
     }
     let cluster = Cluster::start(2);
@@ -120,9 +120,7 @@ fn perl_that_knows_nothing_of_dipc_greets_perl_on_another_node() {
 
 #[test]
 fn perl_greets_python_on_another_node_and_python_perl() {
-    if !has("python3", &["-c", "import sysv_ipc"], "sysv_ipc")
-        || !has("perl", &["-MIPC::SysV", "-e", "1"], "perl with IPC::SysV")
-    {
+    if !has_python() || !has_perl() {
         return;
     }
     for (greeter, answerer) in [
@@ -171,16 +169,19 @@ fn script(interpreter: &str, name: &str, part: &str) -> Command {
     command
 }
 
-/// Whether a program is there and does what is asked.
-fn has(program: &str, arguments: &[&str], what: &str) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).stderr(Stdio::null());
-    let there = command.status().is_ok_and(|status| status.success());
-    if !there {
-        skip::because("a conversation of interpreters", &format!("no {what}"));
-    }
-    there
+/// Whether Perl can do what the examples ask of it.
+fn has_perl() -> bool {
+    let command = ["perl", "-MIPC::SysV", "-e", "1"];
+    skip::unless_runs(CONVERSATION, "perl with IPC::SysV", &command)
 }
+
+/// Whether Python can.
+fn has_python() -> bool {
+    let command = ["python3", "-c", "import sysv_ipc"];
+    skip::unless_runs(CONVERSATION, "python3 with sysv_ipc", &command)
+}
+
+const CONVERSATION: &str = "a conversation of interpreters";
 
 /// Runs a greeter and an answerer on their nodes, until both have said goodbye.
 fn converse(cluster: &Cluster, greeter: (usize, &mut Command), answerer: (usize, &mut Command)) {

@@ -4,8 +4,16 @@
 //! real one. If a body unwinds, redhook runs the *real* function, which would
 //! make a local object where a distributed one was asked for. So no body can:
 //! [`hooked`] turns a panic into EIO.
+//!
+//! Here are the System V calls by name; [`indirect`] has them by number,
+//! [`deepbind`] keeps plug-ins from binding past us, and [`files`] opens
+//! `/proc/sysvipc`.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod deepbind;
 mod files;
+#[cfg(target_arch = "x86_64")]
+mod indirect;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -56,6 +64,11 @@ pub(crate) fn look_up_all() {
     let _ = (real!(msgget), real!(msgsnd), real!(msgrcv), real!(msgctl));
     let _ = (real!(shmget), real!(shmat), real!(shmdt), real!(shmctl));
     files::look_up_all();
+    #[cfg(target_arch = "x86_64")]
+    {
+        indirect::look_up();
+        deepbind::look_up();
+    }
 }
 
 /// How to reach the real function from a hook.

@@ -234,8 +234,17 @@ fn serve_segment(c: &mut Connection) {
 
 #[test]
 fn every_call_on_a_distributed_object_goes_to_the_daemon_and_its_answer_to_the_program() {
-    let fake = Fake::new("handled");
-    let probe = Probe::start("handled", &fake.dir, &fake.socket(), &[], &[]);
+    handles("handled");
+}
+
+#[test]
+fn every_call_by_its_number_is_the_same_as_by_its_name() {
+    handles("handled_by_number");
+}
+
+fn handles(program: &str) {
+    let fake = Fake::new(program);
+    let probe = Probe::start(program, &fake.dir, &fake.socket(), &[], &[]);
     let mut connection = fake.accept();
     serve_set(&mut connection);
     serve_queue(&mut connection);
@@ -297,8 +306,10 @@ fn stays_local(test: &str, flags: &str, variables: &[(&str, &str)]) {
         return;
     }
     let fake = Fake::new(test);
-    Probe::start("bypassed", &fake.dir, &fake.socket(), &[flags], variables).prints(&LOCAL);
-    assert!(fake.is_unvisited());
+    for program in ["bypassed", "bypassed_by_number"] {
+        Probe::start(program, &fake.dir, &fake.socket(), &[flags], variables).prints(&LOCAL);
+        assert!(fake.is_unvisited());
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn a_program_that_closes_all_descriptors_and_reuses_their_numbers_goes_on_unharm
 
 #[test]
 fn a_forked_child_opens_a_connection_of_its_own_and_its_parent_keeps_the_old_one() {
-    for how in ["fork", "clone"] {
+    for how in ["fork", "SYS_fork", "SYS_clone", "SYS_clone3", "inline"] {
         let fake = Fake::new(&format!("forking-{how}"));
         let probe = Probe::start("forking", &fake.dir, &fake.socket(), &[how], &[]);
         let mut parent = fake.accept();
@@ -56,4 +56,14 @@ fn a_threads_connection_ends_with_the_thread_and_serves_its_destructors() {
     assert!(late.is_over(), "what a destructor opened is closed too");
     answer(&mut main, Reply::Value(3));
     probe.prints(&["thread 1", "destructor 2", "main 3"]);
+}
+
+#[test]
+fn the_programs_own_versions_of_libc_functions_are_not_called() {
+    let fake = Fake::new("overriding");
+    let probe = Probe::start("overriding", &fake.dir, &fake.socket(), &[], &[]);
+    let mut connection = fake.accept();
+    answer(&mut connection, Reply::Id(id()));
+    answer(&mut connection, Reply::Value(1));
+    probe.prints(&["GETVAL 1"]);
 }

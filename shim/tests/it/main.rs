@@ -10,5 +10,6 @@ mod descriptors;
 mod fake;
 mod listing;
 mod memory;
+mod plugins;
 mod probe;
 mod signals;

@@ -77,10 +77,15 @@ fn a_segment_is_shared_with_the_daemon_attached_at_will_and_detached_by_its_exac
     if !possible() {
         return;
     }
-    let fake = Fake::new("attaching");
+    attaches("attaching");
+    attaches("attaching_by_number");
+}
+
+fn attaches(program: &str) {
+    let fake = Fake::new(program);
     let memory = segment(8192);
     memory.write_all_at(&[4], 4999).unwrap();
-    let probe = Probe::start("attaching", &fake.dir, &fake.socket(), &[], &[]);
+    let probe = Probe::start(program, &fake.dir, &fake.socket(), &[], &[]);
     let mut c = fake.accept();
     got(&mut c);
 
@@ -188,18 +193,24 @@ const INHERITED: [&str; 5] = [
     "parent shmdt 0",
 ];
 
+/// libc's `fork`, and the same by its number.
+const FORKS: [&str; 4] = ["fork", "SYS_fork", "SYS_clone", "SYS_clone3"];
+
 #[test]
 fn a_forked_child_reports_what_it_inherited_before_anything_else() {
     if !possible() {
         return;
     }
-    let (fake, probe, mut parent, addr) = attached("inheriting", "fork", false);
-    let mut child = fake.accept();
-    reported(&mut child, addr);
-    assert!(child.descriptor().is_none(), "the daemon has fork events");
-    child.reply(Reply::Done);
-    detached(&mut child, &mut parent, addr);
-    probe.prints(&INHERITED);
+    for how in FORKS {
+        let test = format!("inheriting-{how}");
+        let (fake, probe, mut parent, addr) = attached(&test, how, false);
+        let mut child = fake.accept();
+        reported(&mut child, addr);
+        assert!(child.descriptor().is_none(), "the daemon has fork events");
+        child.reply(Reply::Done);
+        detached(&mut child, &mut parent, addr);
+        probe.prints(&INHERITED);
+    }
 }
 
 #[test]
@@ -207,28 +218,31 @@ fn a_child_brings_a_userfaultfd_of_its_own_to_a_daemon_without_fork_events() {
     if !possible() {
         return;
     }
-    let (fake, probe, mut parent, addr) = attached("adopting", "fork", true);
-    let mut child = fake.accept();
-    reported(&mut child, addr);
-    assert!(child.descriptor().is_some());
-    child.reply(Reply::Done);
-    detached(&mut child, &mut parent, addr);
-    probe.prints(&INHERITED);
+    for how in FORKS {
+        let test = format!("adopting-{how}");
+        let (fake, probe, mut parent, addr) = attached(&test, how, true);
+        let mut child = fake.accept();
+        reported(&mut child, addr);
+        assert!(child.descriptor().is_some());
+        child.reply(Reply::Done);
+        detached(&mut child, &mut parent, addr);
+        probe.prints(&INHERITED);
+    }
 }
 
 #[test]
-fn a_child_of_a_raw_clone_reports_at_its_first_call() {
+fn a_child_of_an_inline_clone_reports_at_its_first_call() {
     if !possible() {
         return;
     }
-    let (fake, probe, mut parent, addr) = attached("cloning", "clone", false);
+    let (fake, probe, mut parent, addr) = attached("cloning", "inline", false);
     let mut child = fake.accept();
     reported(&mut child, addr);
     child.reply(Reply::Done);
     child.call();
     child.reply(Reply::Value(3));
     detached(&mut child, &mut parent, addr);
-    let lines: Vec<_> = ["clone 3"].into_iter().chain(INHERITED).collect();
+    let lines: Vec<_> = ["call 3"].into_iter().chain(INHERITED).collect();
     probe.prints(&lines);
 }
 
@@ -286,8 +300,8 @@ fn a_child_whose_report_dies_with_the_daemon_gets_sigsegv_and_no_zeros() {
 }
 
 #[test]
-fn a_child_of_a_raw_clone_whose_report_dies_with_the_daemon_gets_sigsegv_and_no_zeros() {
-    told_of_the_child(gets_sigsegv("died-clone", "clone", false, |fake, addr| {
+fn a_child_of_an_inline_clone_whose_report_dies_with_the_daemon_gets_sigsegv_and_no_zeros() {
+    told_of_the_child(gets_sigsegv("died-clone", "inline", false, |fake, addr| {
         reported(&mut fake.accept(), addr);
     }));
 }

@@ -36,19 +36,27 @@ fn library() -> PathBuf {
 
 /// Compiles `tests/programs/NAME.c` into `dir`.
 fn compile(name: &str, dir: &Path) -> PathBuf {
+    let program = dir.join(name);
+    compile_with(name, &program, &[]);
+    program
+}
+
+/// Compiles `tests/programs/NAME.c` to `output`. All programs look for libraries
+/// in `plugins/` beside themselves first.
+pub(crate) fn compile_with(name: &str, output: &Path, arguments: &[&str]) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/programs")
         .join(name)
         .with_extension("c");
-    let program = dir.join(name);
     let compiled = Command::new("cc")
         .args(["-O1", "-Wall", "-Werror", "-pthread", "-o"])
-        .arg(&program)
+        .arg(output)
         .arg(&source)
+        .arg("-Wl,--enable-new-dtags,-rpath,$ORIGIN/plugins")
+        .args(arguments)
         .status()
         .expect("cc, the C compiler");
     assert!(compiled.success(), "{} does not compile", source.display());
-    program
 }
 
 /// Gives the calling process System V objects of its own.

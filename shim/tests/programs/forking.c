@@ -5,7 +5,7 @@ int main(int count, char **how)
 {
     (void)count;
     int id = semget(KEY, 1, IPC_DIPC);
-    pid_t child = !strcmp(how[1], "fork") ? fork() : syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    pid_t child = fork_by(how[1]);
     if (child == 0) {
         TRY("child", semctl(id, 0, GETVAL));
         _exit(0);

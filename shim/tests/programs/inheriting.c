@@ -6,9 +6,9 @@ int main(int count, char **how)
     (void)count;
     int id = shmget(KEY, 4096, IPC_DIPC);
     char *memory = shmat(id, NULL, 0);
-    pid_t child = !strcmp(how[1], "fork") ? fork() : syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    pid_t child = fork_by(how[1]);
     if (child == 0) {
-        if (strcmp(how[1], "fork")) TRY("clone", semctl(id, 0, GETVAL));
+        if (!strcmp(how[1], "inline")) TRY("call", semctl(id, 0, GETVAL));
         printf("child reads %d\n", memory[0]);
         fflush(stdout);
         TRY("child shmdt", shmdt(memory));

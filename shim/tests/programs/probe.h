@@ -1,3 +1,4 @@
+#pragma once
 /* What the probe programs share: one printed line for each call. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -42,3 +43,26 @@ static inline void on_signal(int number, void (*handler)(int))
 
 /* A probe that hangs ends by SIGALRM. */
 __attribute__((constructor)) static void no_hanging(void) { alarm(30); }
+
+/* Forks as the named way has it: by libc's fork, by its syscall, or past libc,
+ * where nobody can see it. */
+static inline pid_t fork_by(const char *way)
+{
+    if (!strcmp(way, "fork")) return fork();
+    if (!strcmp(way, "SYS_fork")) return syscall(SYS_fork);
+    if (!strcmp(way, "SYS_clone")) return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (!strcmp(way, "SYS_clone3")) {
+        unsigned long long arguments[8] = { [4] = SIGCHLD };
+        return syscall(SYS_clone3, arguments, sizeof arguments);
+    }
+#ifdef __x86_64__
+    long child = SYS_clone;
+    register long fifth asm("r8") = 0, fourth asm("r10") = 0;
+    asm volatile("syscall" : "+a"(child)
+                 : "D"(SIGCHLD), "S"(0L), "d"(0L), "r"(fourth), "r"(fifth)
+                 : "rcx", "r11", "memory");
+    return child;
+#else
+    return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+#endif
+}

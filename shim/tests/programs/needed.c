@@ -1,0 +1,5 @@
+/* What the plug-in links to. */
+int needed(void)
+{
+    return 0;
+}
