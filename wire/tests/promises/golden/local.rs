@@ -25,6 +25,10 @@ golden_enum! { REQUEST, a_request_keeps_its_bytes: Request {
     "06 ac02" Forked { parent: 300 },
     "07" List,
     "08" Status,
+    "09 80e0ffffffff1f 8040" Unmapped { addr: 0x7fff_ffff_f000, len: 8192 },
+    "0a 80e0ffffffff1f 8040 00" Changed { addr: 0x7fff_ffff_f000, len: 8192, inherited: None },
+    "0a 80e0ffffffff1f 8040 01 01" Changed { addr: 0x7fff_ffff_f000, len: 8192, inherited: Some(true) },
+    "0b 80e0ffffffff1f 8040 01" Remap { addr: 0x7fff_ffff_f000, len: 8192, need_uffd: true },
 }}
 
 golden_enum! { RESPONSE, a_response_keeps_its_bytes: Response {
