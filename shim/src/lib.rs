@@ -39,10 +39,12 @@
 
 mod abi;
 mod attachments;
+mod changes;
 mod choose;
 mod control;
 mod descriptor;
 mod exchange;
+mod exclusive;
 mod faults;
 mod fork;
 mod generation;
@@ -51,11 +53,13 @@ mod mapping;
 mod msg;
 mod notice;
 mod outcome;
+mod relocate;
 mod sem;
 mod session;
 mod settings;
 mod shm;
 mod socket;
+mod span;
 mod sys;
 mod user_memory;
 

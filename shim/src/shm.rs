@@ -7,7 +7,7 @@ use libc::{c_int, c_void};
 
 use crate::outcome::{Detour, Escape};
 use crate::user_memory::UserBytes;
-use crate::{abi, attachments, choose, control, mapping};
+use crate::{abi, attachments, choose, control, fork, mapping};
 
 /// `shmget(2)`
 pub(crate) fn get(key: i32, size: usize, flags: c_int) -> Detour<c_int> {
@@ -39,7 +39,10 @@ pub(crate) fn attach(id: c_int, addr: *const c_void, flags: c_int) -> Detour<*mu
 
 /// `shmdt(2)`. Works without a daemon too.
 pub(crate) fn detach(addr: *const c_void) -> Detour<c_int> {
-    let (attachment, entry) = attachments::take(addr.addr()).ok_or(Escape::Bypass)?;
-    mapping::leave(attachment, entry, None);
-    Ok(0)
+    fork::settle();
+    if attachments::first_of(addr.addr()).is_some() && mapping::leave(addr.addr()) {
+        Ok(0)
+    } else {
+        Err(Escape::Bypass)
+    }
 }

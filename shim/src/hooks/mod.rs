@@ -16,6 +16,16 @@ use crate::abi::Semun;
 use crate::outcome::{Detour, Escape};
 use crate::{msg, sem, shm, sys};
 
+/// How to reach the real function from a hook.
+macro_rules! or_real {
+    ($name:ident($($argument:expr),*)) => {
+        // SAFETY: the real function of this name, with the caller's own arguments.
+        || unsafe { real!($name)($($argument),*) }
+    };
+}
+
+mod mappings;
+
 /// Runs a detour and gives what the C caller gets: its value; or the real
 /// function's; or `failed`, with `errno` set. A success leaves `errno` alone.
 fn hooked<T>(failed: T, detour: impl FnOnce() -> Detour<T>, real: impl FnOnce() -> T) -> T {
@@ -53,14 +63,7 @@ pub(crate) fn look_up_all() {
     );
     let _ = (real!(msgget), real!(msgsnd), real!(msgrcv), real!(msgctl));
     let _ = (real!(shmget), real!(shmat), real!(shmdt), real!(shmctl));
-}
-
-/// How to reach the real function from a hook.
-macro_rules! or_real {
-    ($name:ident($($argument:expr),*)) => {
-        // SAFETY: the real function of this name, with the caller's own arguments.
-        || unsafe { real!($name)($($argument),*) }
-    };
+    mappings::look_up_all();
 }
 
 hook! {
