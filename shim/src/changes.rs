@@ -79,8 +79,8 @@ pub(crate) fn protect(addr: usize, len: usize, prot: c_int) -> Detour<c_int> {
 pub(crate) fn advise(addr: usize, len: usize, advice: c_int) -> Detour<c_int> {
     let span = ours(addr, len)?;
     match advice {
-        libc::MADV_DONTFORK => inherit(span, advice, false),
-        libc::MADV_DOFORK => inherit(span, advice, true),
+        libc::MADV_DONTFORK => exclusively(|| let_inherit(span, false)).map(|()| 0),
+        libc::MADV_DOFORK => exclusively(|| let_inherit(span, true)).map(|()| 0),
         libc::MADV_REMOVE => remove(span),
         // A huge page would join granules that travel apart. It is but advice.
         libc::MADV_HUGEPAGE | libc::MADV_COLLAPSE => Ok(0),
@@ -89,15 +89,18 @@ pub(crate) fn advise(addr: usize, len: usize, advice: c_int) -> Detour<c_int> {
     }
 }
 
-/// `MADV_DONTFORK`, `MADV_DOFORK` (behaviour 108).
-fn inherit(span: Span, advice: c_int, inherited: bool) -> Detour<c_int> {
-    exclusively(|| {
-        // SAFETY: says what fork does, and changes no bytes.
-        unsafe { sys::advise(span.start, span.len(), advice) }.map_err(Escape::Errno)?;
-        divide(span, Some(inherited), |part| Attachment { inherited, ..part })?;
-        fork::keep_from_unseen(span);
-        Ok(0)
-    })
+/// `MADV_DOFORK`, `MADV_DONTFORK` (behaviour 108). Call it exclusively.
+pub(crate) fn let_inherit(span: Span, inherited: bool) -> Detour<()> {
+    let advice = if inherited {
+        libc::MADV_DOFORK
+    } else {
+        libc::MADV_DONTFORK
+    };
+    // SAFETY: says what fork does, and changes no bytes.
+    unsafe { sys::advise(span.start, span.len(), advice) }.map_err(Escape::Errno)?;
+    divide(span, Some(inherited), |part| Attachment { inherited, ..part })?;
+    fork::keep_from_unseen(span);
+    Ok(())
 }
 
 /// `MADV_REMOVE`: zeros, for everybody. To punch a hole, as the kernel does, would

@@ -147,10 +147,22 @@ fn relocate(part: Attachment, wanted: Wanted) -> Detour<usize> {
     };
     let like = Attachment {
         offset: part.offset + (wanted.old.start - part.addr),
+        inherited: true,
         ..part
     };
     let place = Place::over(wanted.to);
-    let addr = mapping::enter_by(&request, like, place)?;
+    let addr = mapping::enter_by(&request, like, place).map_err(|escape| match escape {
+        // Never the real function: what it moved would not be served.
+        Escape::Bypass => Escape::Errno(libc::ENOMEM),
+        errno => errno,
+    })?;
+    if !part.inherited {
+        let new = Span {
+            start: addr,
+            end: addr + wanted.len,
+        };
+        changes::let_inherit(new, false)?;
+    }
     if !wanted.stays {
         give_up(wanted.old)?;
     }
