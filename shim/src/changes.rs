@@ -98,7 +98,10 @@ pub(crate) fn let_inherit(span: Span, inherited: bool) -> Detour<()> {
     };
     // SAFETY: says what fork does, and changes no bytes.
     unsafe { sys::advise(span.start, span.len(), advice) }.map_err(Escape::Errno)?;
-    divide(span, Some(inherited), |part| Attachment { inherited, ..part })?;
+    divide(span, Some(inherited), |part| Attachment {
+        inherited,
+        ..part
+    })?;
     fork::keep_from_unseen(span);
     Ok(())
 }
@@ -188,12 +191,7 @@ fn entry_behind(part: Attachment, span: Span) -> Detour<Option<&'static Entry>> 
 }
 
 /// Takes `span` out of a part. Returns what the daemon is to be told.
-fn take_out(
-    part: Attachment,
-    entry: &Entry,
-    rest: Option<&'static Entry>,
-    span: Span,
-) -> Request {
+fn take_out(part: Attachment, entry: &Entry, rest: Option<&'static Entry>, span: Span) -> Request {
     let cut = part.span().cut(span);
     if let (Some(rest), Some(behind)) = (rest, cut.behind) {
         rest.fill(part.narrowed(behind));

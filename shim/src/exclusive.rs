@@ -46,7 +46,9 @@ impl Quiet {
 impl Drop for Quiet {
     fn drop(&mut self) {
         // SAFETY: a mask that the kernel gave.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, core::ptr::null_mut()) };
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, core::ptr::null_mut())
+        };
     }
 }
 
@@ -59,12 +61,8 @@ impl Held {
         loop {
             let now = LOCK.load(Ordering::Relaxed);
             if now == 0 || now & !STATE != ours {
-                let taken = LOCK.compare_exchange(
-                    now,
-                    ours | state,
-                    Ordering::Acquire,
-                    Ordering::Relaxed,
-                );
+                let taken =
+                    LOCK.compare_exchange(now, ours | state, Ordering::Acquire, Ordering::Relaxed);
                 if taken.is_ok() {
                     return Held;
                 }

@@ -116,12 +116,10 @@ impl Place {
         })
     }
 
-    /// At `addr`, over whatever lies there; anywhere if that is none.
-    pub(crate) fn over(addr: Option<usize>) -> Self {
-        Place {
-            addr: addr.unwrap_or(0),
-            fixed: addr.map_or(0, |_| libc::MAP_FIXED),
-        }
+    /// At `addr`, over whatever lies there; or near it, if it is not `fixed`.
+    pub(crate) fn at(addr: usize, fixed: bool) -> Self {
+        let fixed = if fixed { libc::MAP_FIXED } else { 0 };
+        Place { addr, fixed }
     }
 }
 
@@ -230,6 +228,9 @@ impl Segment {
 
     /// Maps the segment, inaccessible.
     fn reserve_range(&self, place: Place) -> sys::Result<Attachment> {
+        if place.addr.checked_add(self.len).is_none() {
+            return Err(libc::EINVAL);
+        }
         let flags = libc::MAP_SHARED | place.fixed;
         // SAFETY: replaces something only if the caller said SHM_REMAP or
         // MREMAP_FIXED, and then it vouches for the range.

@@ -41,8 +41,9 @@ struct Wanted {
     /// How many bytes it shall have, whole pages.
     len: usize,
     may_move: bool,
-    /// `MREMAP_FIXED`: where to.
-    to: Option<usize>,
+    /// Where to: exactly with `MREMAP_FIXED`, else a hint, 0 for none.
+    to: usize,
+    fixed: bool,
     /// What lies at the old place shall stay.
     stays: bool,
 }
@@ -53,6 +54,8 @@ impl Wanted {
         let page = sys::page_size();
         let may_move = flags & libc::MREMAP_MAYMOVE != 0;
         let fixed = flags & libc::MREMAP_FIXED != 0;
+        // Both look at the fifth argument.
+        let aims = flags & (libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP) != 0;
         let stays = flags & libc::MREMAP_DONTUNMAP != 0 || old_len == 0;
         let rounded = |len: usize| len.checked_next_multiple_of(page).ok_or(INVALID);
         let (old_len, len) = (rounded(old_len)?, rounded(len)?);
@@ -60,13 +63,13 @@ impl Wanted {
         let sound = flags & !KNOWN == 0
             && old.is_multiple_of(page)
             && len > 0
-            && (may_move || !(fixed || stays))
+            && (may_move || !aims)
             && (flags & libc::MREMAP_DONTUNMAP == 0 || old_len == len);
         if !sound {
             return Err(INVALID);
         }
         let old = Span { start: old, end };
-        if fixed {
+        if aims {
             let new = Span::of_pages(to, len).ok_or(INVALID)?;
             if new.meets(old) {
                 return Err(INVALID);
@@ -76,7 +79,8 @@ impl Wanted {
             old,
             len,
             may_move,
-            to: fixed.then_some(to),
+            to: if aims { to } else { 0 },
+            fixed,
             stays,
         })
     }
@@ -103,7 +107,7 @@ pub(crate) fn remap(
     if wanted.old.end > part.span().end {
         return Err(Escape::Errno(libc::EFAULT));
     }
-    let in_place = wanted.to.is_none() && !wanted.stays;
+    let in_place = !wanted.fixed && !wanted.stays;
     if in_place && wanted.len <= wanted.old.len() {
         return shrink(wanted);
     }
@@ -133,10 +137,10 @@ fn give_up(span: Span) -> Detour<()> {
 }
 
 fn relocate(part: Attachment, wanted: Wanted) -> Detour<usize> {
-    if let Some(to) = wanted.to {
+    if wanted.fixed {
         let new = Span {
-            start: to,
-            end: to + wanted.len,
+            start: wanted.to,
+            end: wanted.to + wanted.len,
         };
         changes::vacate(new, Memory::Ours)?;
     }
@@ -150,7 +154,7 @@ fn relocate(part: Attachment, wanted: Wanted) -> Detour<usize> {
         inherited: true,
         ..part
     };
-    let place = Place::over(wanted.to);
+    let place = Place::at(wanted.to, wanted.fixed);
     let addr = mapping::enter_by(&request, like, place).map_err(|escape| match escape {
         // Never the real function: what it moved would not be served.
         Escape::Bypass => Escape::Errno(libc::ENOMEM),
@@ -189,7 +193,6 @@ mod tests {
             (at, page, page, fixed, 0),
             (at, page, page, stays, 0),
             (at, page, 2 * page, may_move | stays, 0),
-            (at, 0, page, 0, 0),
             (at, page, page, may_move | fixed, at),
             (at, page, page, may_move | fixed, 8 * page + 1),
             (at, page, usize::MAX, may_move, 0),

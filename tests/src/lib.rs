@@ -15,6 +15,7 @@
 //! Whatever a test starts ends with it, and with the test process too if that
 //! is killed. Logs are printed when a test fails.
 
+pub mod apart;
 pub mod artifacts;
 pub mod cluster;
 pub mod observe;
@@ -22,6 +23,7 @@ pub mod process;
 pub mod program;
 pub mod scratch;
 pub mod skip;
+pub mod twins;
 pub mod wait;
 
 pub use cluster::{Cluster, Node, Options};

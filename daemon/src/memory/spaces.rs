@@ -263,8 +263,8 @@ impl Inner {
         for mapping in self.mappings(parent.id).to_vec() {
             // Of those the kernel is asked: `inherited` may be another child's of
             // the same parent, as long as their processes are not known.
-            let kept = mapping.inherited
-                || !matches!(child.has_unmapped(mapping.range.start), Ok(true));
+            let kept =
+                mapping.inherited || !matches!(child.has_unmapped(mapping.range.start), Ok(true));
             if kept {
                 self.map(Mapping {
                     space: child.clone(),

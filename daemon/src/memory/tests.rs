@@ -12,9 +12,9 @@ use nix::poll::PollTimeout;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::changes::Gone;
 use super::spaces::{Births, News, View};
 use super::uffd::{Range, Uffd};
-use super::changes::Gone;
 use super::{Mapping, PAGE, Passing, SegmentMemory, Space, Spaces};
 
 const PAGES: u64 = 4;

@@ -119,7 +119,12 @@ impl Node {
         Ok(half)
     }
 
-    pub(super) fn attach_at_home(&self, client: &Client, id: ObjectId, flags: u32) -> Result<Granted, Errno> {
+    pub(super) fn attach_at_home(
+        &self,
+        client: &Client,
+        id: ObjectId,
+        flags: u32,
+    ) -> Result<Granted, Errno> {
         if id.home() == self.me.node {
             let attached = self.home.attach(&client.caller, id, flags)?;
             return Ok(Granted {

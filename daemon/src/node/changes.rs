@@ -72,11 +72,7 @@ impl Node {
         }
     }
 
-    fn second_mapping(
-        &self,
-        client: &Client,
-        range: Range,
-    ) -> Result<(Attaching, OwnedFd), Errno> {
+    fn second_mapping(&self, client: &Client, range: Range) -> Result<(Attaching, OwnedFd), Errno> {
         whole_pages(range)?;
         let shown = self
             .spaces
