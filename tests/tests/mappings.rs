@@ -327,9 +327,9 @@ fn shm_exec_asks_for_execute_permission_and_shm_lock_is_a_mark() {
     twins.all(&format!("shmat $0 {EXEC}"));
     twins.all(&format!("shmat $0 {}", EXEC | RDONLY));
     assert_eq!(twins.all("shmlock $0"), "= 0");
-    assert_eq!(twins.all("shmstat $0"), "= 3 32768 2600");
+    assert_eq!(twins.all("shmstat $0").numbers()[2], 2600);
     assert_eq!(twins.all("shmunlock $0"), "= 0");
-    assert_eq!(twins.all("shmstat $0"), "= 3 32768 600");
+    assert_eq!(twins.all("shmstat $0").numbers()[2], 600);
 }
 
 #[test]
