@@ -41,10 +41,12 @@
 
 mod abi;
 mod attachments;
+mod changes;
 mod choose;
 mod control;
 mod descriptor;
 mod exchange;
+mod exclusive;
 mod faults;
 mod fork;
 mod generation;
@@ -56,12 +58,14 @@ mod mapping;
 mod msg;
 mod notice;
 mod outcome;
+mod relocate;
 mod sem;
 mod sender;
 mod session;
 mod settings;
 mod shm;
 mod socket;
+mod span;
 mod sys;
 mod sysvipc;
 mod user_memory;

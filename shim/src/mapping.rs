@@ -19,27 +19,47 @@ use dipc_wire::call::{Reply, flags};
 use dipc_wire::local::{Request, Response};
 use libc::c_int;
 
-use crate::attachments::{self, Attachment, Entry};
+use crate::attachments::{self, Attachment};
+use crate::changes::{self, Memory};
 use crate::control::out_of_step;
 use crate::exchange::{self, Patience, SMALL};
+use crate::exclusive::exclusively;
 use crate::outcome::{Detour, Escape, Family, Trouble, escape, refused_by_id};
 use crate::session::Session;
+use crate::span::Span;
 use crate::user_memory::UserBytes;
 use crate::{faults, fork, sys};
 
 /// Attaches the segment `id` and gives its address.
 pub(crate) fn enter(id: ObjectId, addr: usize, flags: u32) -> Detour<usize> {
     let place = Place::wanted(addr, flags)?;
-    let need_uffd = faults::needed();
-    let told = flags & (flags::RDONLY | flags::EXEC);
     let request = Request::Attach {
         id,
-        flags: told,
-        need_uffd,
+        flags: flags & (flags::RDONLY | flags::EXEC),
+        need_uffd: faults::needed(),
     };
-    let mut session = exchange::begin(&request, UserBytes::NONE).map_err(trouble)?;
-    let segment = Segment::receive(&mut session, id, flags)?;
-    match segment.map(&mut session, place, need_uffd) {
+    let like = Attachment {
+        id,
+        readonly: flags & flags::RDONLY != 0,
+        inherited: true,
+        prot: protection(flags),
+        addr: 0,
+        len: 0,
+        offset: 0,
+    };
+    if place.fixed == libc::MAP_FIXED {
+        exclusively(|| enter_by(&request, like, place))
+    } else {
+        enter_by(&request, like, place)
+    }
+}
+
+/// The same by another first request. What is mapped is `like` that in all but
+/// its place and length. Call it exclusively if it may replace something.
+pub(crate) fn enter_by(request: &Request, like: Attachment, place: Place) -> Detour<usize> {
+    let mut session = exchange::begin(request, UserBytes::NONE).map_err(trouble)?;
+    let segment = Segment::receive(&mut session, like)?;
+    match segment.map(&mut session, place, asks_for_uffd(request)) {
         Ok(addr) => Ok(addr),
         Err(Failure::BeforeMap(errno)) => {
             // The daemon has counted us already. What it answers changes nothing.
@@ -53,13 +73,20 @@ pub(crate) fn enter(id: ObjectId, addr: usize, flags: u32) -> Detour<usize> {
     }
 }
 
+fn asks_for_uffd(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Attach { need_uffd, .. } | Request::Remap { need_uffd, .. } if *need_uffd
+    )
+}
+
 fn trouble(trouble: Trouble) -> Escape {
     escape(trouble, Family::Operation)
 }
 
 /// Where to map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Place {
+pub(crate) struct Place {
     addr: usize,
     /// `MAP_FIXED`, `MAP_FIXED_NOREPLACE` or 0.
     fixed: c_int,
@@ -88,6 +115,12 @@ impl Place {
             fixed,
         })
     }
+
+    /// At `addr`, over whatever lies there; or near it, if it is not `fixed`.
+    pub(crate) fn at(addr: usize, fixed: bool) -> Self {
+        let fixed = if fixed { libc::MAP_FIXED } else { 0 };
+        Place { addr, fixed }
+    }
 }
 
 /// A descriptor that came with an answer; closed when dropped.
@@ -109,8 +142,7 @@ impl Drop for Passing {
 
 /// What the first half brought.
 struct Segment {
-    id: ObjectId,
-    flags: u32,
+    like: Attachment,
     len: usize,
     memory: Passing,
     device: Option<Passing>,
@@ -124,7 +156,7 @@ enum Failure {
 }
 
 impl Segment {
-    fn receive(session: &mut Session, id: ObjectId, flags: u32) -> Detour<Self> {
+    fn receive(session: &mut Session, like: Attachment) -> Detour<Self> {
         let mut came = [None; 2];
         let mut room = [0; SMALL];
         let answer = session.answer_with(Patience::Steady, &mut room, Some(&mut came));
@@ -140,8 +172,7 @@ impl Segment {
                 };
                 let device = device.filter(|_| promised);
                 Ok(Segment {
-                    id,
-                    flags,
+                    like,
                     len,
                     memory,
                     device,
@@ -180,11 +211,16 @@ impl Segment {
         }
         // Before it can be touched: a child that is forked in between must know it.
         entry.fill(attachment);
+        fork::keep_from_unseen(attachment.span());
         // SAFETY: our mapping.
-        let opened =
-            unsafe { sys::protect(attachment.addr, attachment.len, protection(self.flags)) };
+        let opened = unsafe { sys::protect(attachment.addr, attachment.len, attachment.prot) };
         opened.map_err(|errno| {
-            leave(attachment, entry, Some(session));
+            close_off(attachment.span());
+            entry.release();
+            let addr = attachment.addr as u64;
+            tell_on(session, &Request::Detach { addr });
+            // SAFETY: our reservation, made by `close_off`.
+            unsafe { sys::unmap(attachment.addr, attachment.len) };
             Failure::AtMap(Escape::Errno(errno))
         })?;
         Ok(attachment.addr)
@@ -192,25 +228,36 @@ impl Segment {
 
     /// Maps the segment, inaccessible.
     fn reserve_range(&self, place: Place) -> sys::Result<Attachment> {
+        if place.addr.checked_add(self.len).is_none() {
+            return Err(libc::EINVAL);
+        }
         let flags = libc::MAP_SHARED | place.fixed;
-        // SAFETY: replaces something only if the caller said SHM_REMAP, and then
-        // it vouches for the range.
-        let mapped =
-            unsafe { sys::map(place.addr, self.len, libc::PROT_NONE, flags, self.memory.0) };
+        // SAFETY: replaces something only if the caller said SHM_REMAP or
+        // MREMAP_FIXED, and then it vouches for the range.
+        let mapped = unsafe {
+            sys::map_from(
+                place.addr,
+                self.len,
+                libc::PROT_NONE,
+                flags,
+                self.memory.0,
+                self.like.offset,
+            )
+        };
         let addr = mapped.map_err(|errno| match errno {
             libc::EEXIST => libc::EINVAL,
             other => other,
         })?;
-        if place.fixed == libc::MAP_FIXED {
-            forget_replaced(addr, self.len);
-        }
-        let readonly = self.flags & flags::RDONLY != 0;
-        Ok(Attachment {
-            id: self.id,
-            readonly,
+        let attachment = Attachment {
             addr,
             len: self.len,
-        })
+            ..self.like
+        };
+        if place.fixed == libc::MAP_FIXED {
+            // This thread's connection is between the halves of an attach.
+            changes::vacate_beside(attachment.span());
+        }
+        Ok(attachment)
     }
 }
 
@@ -249,61 +296,51 @@ fn protection(flags: u32) -> c_int {
     libc::PROT_READ | write | execute
 }
 
-/// Attachments that `SHM_REMAP` replaced are detached. This thread's connection
-/// is between the halves of an attach, so another one tells of it.
-fn forget_replaced(addr: usize, len: usize) {
-    let covered = |a: &Attachment| a.addr >= addr && a.addr + a.len <= addr + len;
-    for old in attachments::all().filter(covered) {
-        let Some((old, entry)) = attachments::take(old.addr) else {
-            continue;
-        };
-        if let Ok(mut separate) = Session::separate() {
-            tell_detached(&mut separate, old.addr);
-        }
-        entry.release();
-    }
-}
-
-/// Ends an attachment that was taken out of the table.
+/// `shmdt` of what has this base: all that is left of the attachment (behaviours
+/// 100, 105). False when there is none.
 ///
 /// The range stays reserved until the daemon knows: else another thread's shmat
 /// could get the same address, and its Map overtake our Detach.
-pub(crate) fn leave(attachment: Attachment, entry: &Entry, session: Option<&mut Session>) {
-    let Attachment { addr, len, .. } = attachment;
-    close_off(attachment);
-    match session {
-        Some(session) => tell_detached(session, addr),
-        None => {
-            let request = Request::Detach { addr: addr as u64 };
-            let mut room = [0; SMALL];
-            // A daemon that is gone needs no telling.
-            let _ = exchange::begin(&request, UserBytes::NONE)
-                .and_then(|mut session| session.answer(Patience::Steady, &mut room).map(drop));
+pub(crate) fn leave(base: usize) -> bool {
+    exclusively(|| {
+        let Some(first) = attachments::first_of(base) else {
+            return false;
+        };
+        let all = attachments::all().filter(|part| part.base() == base && part.id == first.id);
+        for part in all {
+            // Cannot fail: nothing is left of a part, so no entry is needed.
+            if changes::vacate(part.span(), Memory::Ours).is_ok() {
+                // SAFETY: our reservation, made by `vacate`.
+                unsafe { sys::unmap(part.addr, part.len) };
+            }
         }
-    }
-    // SAFETY: our reservation, made by `close_off`.
-    unsafe { sys::unmap(addr, len) };
-    entry.release();
+        true
+    })
 }
 
 /// Replaces an attachment's memory by nothing: to touch it is SIGSEGV.
-pub(crate) fn close_off(attachment: Attachment) {
+pub(crate) fn close_off(span: Span) {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-    // SAFETY: replaces our own mapping, at the caller's wish (shmdt) or because
-    // what it shows would be wrong. If it fails the range is unmapped or
+    // SAFETY: replaces our own mapping, at the caller's wish (shmdt, munmap) or
+    // because what it shows would be wrong. If it fails the range is unmapped or
     // untouched, and munmap follows.
-    let _ = unsafe { sys::map(attachment.addr, attachment.len, libc::PROT_NONE, flags, -1) };
+    let _ = unsafe { sys::map(span.start, span.len(), libc::PROT_NONE, flags, -1) };
 }
 
-fn tell_detached(session: &mut Session, addr: usize) {
+/// Tells the daemon of what has happened to a mapping.
+pub(crate) fn tell(request: &Request) {
+    let mut room = [0; SMALL];
+    // A daemon that is gone needs no telling.
+    let _ = exchange::begin(request, UserBytes::NONE)
+        .and_then(|mut session| session.answer(Patience::Steady, &mut room).map(drop));
+}
+
+/// The same on a connection that is at hand.
+pub(crate) fn tell_on(session: &mut Session, request: &Request) {
     let mut room = [0; SMALL];
     // A daemon that is gone needs no telling.
     let _ = session
-        .send(
-            &Request::Detach { addr: addr as u64 },
-            UserBytes::NONE,
-            None,
-        )
+        .send(request, UserBytes::NONE, None)
         .and_then(|()| session.answer(Patience::Steady, &mut room).map(drop));
 }
 

@@ -9,7 +9,7 @@ use crate::info::{IPC_INFO, ShmLimits, ShmUse};
 use crate::outcome::{Detour, Escape};
 use crate::session::Session;
 use crate::user_memory::UserBytes;
-use crate::{abi, attachments, choose, control, index, mapping};
+use crate::{abi, attachments, choose, control, fork, index, mapping};
 
 /// `shmget(2)`
 pub(crate) fn get(key: i32, size: usize, flags: c_int) -> Detour<c_int> {
@@ -54,7 +54,10 @@ pub(crate) fn attach(id: c_int, addr: *const c_void, flags: c_int) -> Detour<*mu
 
 /// `shmdt(2)`. Works without a daemon too.
 pub(crate) fn detach(addr: *const c_void) -> Detour<c_int> {
-    let (attachment, entry) = attachments::take(addr.addr()).ok_or(Escape::Bypass)?;
-    mapping::leave(attachment, entry, None);
-    Ok(0)
+    fork::settle();
+    if attachments::first_of(addr.addr()).is_some() && mapping::leave(addr.addr()) {
+        Ok(0)
+    } else {
+        Err(Escape::Bypass)
+    }
 }

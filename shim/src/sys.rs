@@ -4,7 +4,6 @@
 //! fakeroot, `fstat` sends a message and waits for its answer, and so would call
 //! us in the middle of every call, for ever.
 
-use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use libc::{c_int, c_long};
@@ -116,13 +115,25 @@ pub(crate) unsafe fn map(
     flags: c_int,
     fd: c_int,
 ) -> Result<usize> {
+    // SAFETY: the caller's.
+    unsafe { map_from(addr, len, prot, flags, fd, 0) }
+}
+
+/// `mmap` of a file from `offset` on. Like the calls below it is made without
+/// libc's function, which is hooked.
+///
+/// # Safety
+/// With `MAP_FIXED`, nothing else may use what lies in the range.
+pub(crate) unsafe fn map_from(
+    addr: usize,
+    len: usize,
+    prot: c_int,
+    flags: c_int,
+    fd: c_int,
+    offset: usize,
+) -> Result<usize> {
     // SAFETY: the caller answers for MAP_FIXED; without it no memory in use is touched.
-    let at = unsafe { libc::mmap(addr as *mut c_void, len, prot, flags, fd, 0) };
-    if at == libc::MAP_FAILED {
-        Err(errno())
-    } else {
-        Ok(at as usize)
-    }
+    checked(unsafe { libc::syscall(libc::SYS_mmap, addr, len, prot, flags, fd, offset) })
 }
 
 /// `munmap`
@@ -131,14 +142,23 @@ pub(crate) unsafe fn map(
 /// Nothing may use what lies in the range.
 pub(crate) unsafe fn unmap(addr: usize, len: usize) {
     // SAFETY: the caller's.
-    unsafe { libc::munmap(addr as *mut c_void, len) };
+    unsafe { libc::syscall(libc::SYS_munmap, addr, len) };
 }
 
 /// `mprotect`
 ///
 /// # Safety
-/// The range is a mapping of ours.
+/// The range is a mapping of ours, or the program wants it so.
 pub(crate) unsafe fn protect(addr: usize, len: usize, prot: c_int) -> Result<()> {
     // SAFETY: the caller's.
-    checked(unsafe { libc::mprotect(addr as *mut c_void, len, prot) }.into()).map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_mprotect, addr, len, prot) }).map(drop)
+}
+
+/// `madvise`
+///
+/// # Safety
+/// The advice changes no bytes that are in use, or the program wants it so.
+pub(crate) unsafe fn advise(addr: usize, len: usize, advice: c_int) -> Result<()> {
+    // SAFETY: the caller's.
+    checked(unsafe { libc::syscall(libc::SYS_madvise, addr, len, advice) }).map(drop)
 }

@@ -1,5 +1,5 @@
-//! Local System V objects in an IPC namespace of a test's own: none of this
-//! machine's is touched, and none is left.
+//! Programs whose System V objects are the kernel's, in an IPC namespace of their
+//! own: no object of this machine is touched, and none is left.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -21,6 +21,7 @@ pub fn apart(command: &mut Command) -> &mut Command {
 }
 
 /// Whether this machine lets us; where not, says what is not tried therefore.
+#[must_use]
 pub fn can_be_apart(what: &str) -> bool {
     let result = apart(&mut Command::new("true")).status();
     if let Err(error) = &result {

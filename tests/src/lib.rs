@@ -23,6 +23,7 @@ pub mod process;
 pub mod program;
 pub mod scratch;
 pub mod skip;
+pub mod twins;
 pub mod wait;
 
 pub use cluster::{Cluster, Node, Options};

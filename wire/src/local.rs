@@ -106,7 +106,8 @@ pub enum Request {
     },
     /// `shmat` failed between the halves. Answered by [`Response::Reply`].
     Abandon,
-    /// `shmdt`: this mapping is already gone. Answered by [`Response::Reply`].
+    /// A mapping is already gone, all of it: by `shmdt`, `munmap`, or another
+    /// mapping in its place. Answered by [`Response::Reply`].
     Detach {
         /// Where it lay.
         addr: u64,
@@ -160,6 +161,38 @@ pub enum Request {
         /// As `gettid` says it.
         tid: u32,
     },
+    /// A part of a mapping is already gone; what is left of it are mappings of
+    /// their own, as in the kernel. Answered by [`Response::Reply`].
+    Unmapped {
+        /// Where the part began.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// A part of a mapping has another protection, or `fork` treats it otherwise,
+    /// than the rest: they are mappings of their own from now on, as in the
+    /// kernel. Answered by [`Response::Reply`].
+    Changed {
+        /// Where the part begins.
+        addr: u64,
+        /// How many bytes.
+        len: u64,
+        /// Whether `fork` duplicates it (`MADV_DOFORK`, `MADV_DONTFORK`), if that
+        /// has changed.
+        inherited: Option<bool>,
+    },
+    /// `mremap`, first half: what a mapping shows from here on shall lie elsewhere
+    /// too. Goes on as [`Attach`](Self::Attach) does, with [`Map`](Self::Map) or
+    /// [`Abandon`](Self::Abandon); that the old place is gone is another request.
+    Remap {
+        /// Where it lies now, in whole pages.
+        addr: u64,
+        /// How many bytes to map from there on, in whole pages: more than lie there
+        /// if the segment has them.
+        len: u64,
+        /// As in `Attach`.
+        need_uffd: bool,
+    },
 }
 
 /// What the daemon answers.
@@ -168,10 +201,11 @@ pub enum Response<'a> {
     /// To most requests; the payload is the reply's.
     #[serde(borrow)]
     Reply(Reply<'a>),
-    /// To [`Request::Attach`]. Comes with the segment's memfd and, if
+    /// To [`Request::Attach`] and [`Request::Remap`]. Comes with the segment's memfd and, if
     /// `device`, an open `/dev/userfaultfd` behind it.
     Attached {
-        /// How many bytes to map: the size rounded up to whole pages.
+        /// How many bytes to map: the size rounded up to whole pages, or as many
+        /// as `Remap` asked for.
         len: u64,
         /// A second descriptor, `/dev/userfaultfd`, makes a userfaultfd that
         /// also serves faults inside system calls.

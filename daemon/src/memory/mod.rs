@@ -9,8 +9,10 @@
 //! | [`segment`] | a segment's pages on this node, and who waits for them |
 //! | [`uffd`] | the userfaultfd of one address space |
 //! | [`spaces`] | which address spaces map which segment where |
+//! | [`changes`] | mappings of which a program changes a part |
 
 pub mod backing;
+pub mod changes;
 pub mod segment;
 pub mod spaces;
 pub mod uffd;

@@ -91,12 +91,24 @@ impl SegmentMemory {
         (start, self.granule.min(self.len - start))
     }
 
-    fn range(&self, mapping: &Mapping, granule: u64) -> Range {
-        let (offset, len) = self.span(granule);
-        Range {
-            start: mapping.range.start + offset,
-            len,
-        }
+    /// Where a mapping shows the granule, if it shows any of it.
+    fn range(&self, mapping: &Mapping, granule: u64) -> Option<Range> {
+        let (start, len) = self.span(granule);
+        let shown = Range {
+            start: mapping.offset,
+            len: mapping.range.len,
+        };
+        let common = shown.common(Range { start, len })?;
+        Some(Range {
+            start: mapping.range.start + (common.start - mapping.offset),
+            ..common
+        })
+    }
+
+    /// The same, if it shows all of it.
+    fn whole_range(&self, mapping: &Mapping, granule: u64) -> Option<Range> {
+        let range = self.range(mapping, granule)?;
+        (range.len == self.span(granule).1).then_some(range)
     }
 
     /// How many bytes this granule has; the last one may be shorter. `None`
@@ -174,14 +186,19 @@ impl SegmentMemory {
         }
     }
 
-    /// Runs `act` on each mapping that is shared, again from the first one when
-    /// a space was changing (see `spaces`).
+    /// Runs `act` on each mapping that shows any of the granule, and where it does;
+    /// again from the first one when a space was changing (see `spaces`).
     fn each(
         &self,
         spaces: &Spaces,
         passing: &dyn Passing,
-        act: impl Fn(&Mapping) -> Result<(), Error>,
+        granule: u64,
+        act: impl Fn(&Mapping, Range) -> Result<(), Error>,
     ) {
+        let act = |mapping: &Mapping| match self.range(mapping, granule) {
+            Some(range) => act(mapping, range),
+            None => Ok(()),
+        };
         loop {
             let changing = spaces.visit(self.id, |mappings| {
                 mappings.iter().find_map(|mapping| match act(mapping) {
@@ -204,12 +221,11 @@ impl SegmentMemory {
 
     /// No process may write the granule any more.
     pub fn protect(&mut self, granule: u64, spaces: &Spaces, passing: &dyn Passing) {
-        self.each(spaces, passing, |mapping| match mapping.view {
-            View::Shared => mapping
-                .space
-                .uffd
-                .protect(self.range(mapping, granule), true),
-            View::Private(_) => Ok(()),
+        self.each(spaces, passing, granule, |mapping, range| {
+            match mapping.view {
+                View::Shared => mapping.space.uffd.protect(range, true),
+                View::Private(_) => Ok(()),
+            }
         });
     }
 
@@ -301,7 +317,9 @@ impl SegmentMemory {
         spaces: &Spaces,
         passing: &dyn Passing,
     ) -> bool {
-        let range = self.range(&fault.mapping, granule);
+        let Some(range) = self.whole_range(&fault.mapping, granule) else {
+            return false;
+        };
         loop {
             match fault.mapping.space.uffd.copy(range.start, bytes, protect) {
                 Ok(()) => return true,
@@ -344,7 +362,9 @@ impl SegmentMemory {
         passing: &dyn Passing,
     ) -> Result<(), Error> {
         let uffd = &fault.mapping.space.uffd;
-        let range = self.range(&fault.mapping, granule);
+        let Some(range) = self.range(&fault.mapping, granule) else {
+            return Ok(());
+        };
         let View::Private(view) = fault.mapping.view else {
             // A thread that only reads is given no more than that while private
             // copies exist: then the next write comes by here.
@@ -377,19 +397,32 @@ impl SegmentMemory {
             self.protect(granule, spaces, passing);
         }
         self.copy(granule);
-        uffd.copy(range.start, &self.aside, false)?;
+        let whole = self.whole_range(&fault.mapping, granule).is_some();
+        if whole {
+            uffd.copy(range.start, &self.aside, false)?;
+        }
+        let offset = self.span(granule).0;
         if let Some(view) = self.private.get_mut(&view) {
+            if !whole {
+                view.memory
+                    .write(offset, &self.aside)
+                    .map_err(Error::Other)?;
+            }
             view.present.insert(granule);
         }
-        Ok(())
+        if whole {
+            Ok(())
+        } else {
+            proceed(fault, range, false)
+        }
     }
 
     /// The granule's content is lost: who touches it gets SIGBUS.
     pub fn poison(&mut self, granule: u64, spaces: &Spaces, passing: &dyn Passing) {
         self.discard(granule);
         self.waiting.remove(&granule);
-        self.each(spaces, passing, |mapping| {
-            poison(&mapping.space.uffd, self.range(mapping, granule))
+        self.each(spaces, passing, granule, |mapping, range| {
+            poison(&mapping.space.uffd, range)
         });
     }
 }

@@ -63,12 +63,13 @@ impl Space {
         self.ended.as_fd()
     }
 
-    /// Whether `mapping` was taken out of a space that still lives.
+    /// Whether the page at `start`, which was ours, was taken out of a space that
+    /// still lives.
     ///
     /// The probe write-protects one page: at worst that costs one more fault.
-    fn has_unmapped(&self, mapping: &Mapping) -> Result<bool, Error> {
+    pub(super) fn has_unmapped(&self, start: u64) -> Result<bool, Error> {
         let page = Range {
-            start: mapping.range.start,
+            start,
             len: super::PAGE,
         };
         match self.uffd.protect(page, true) {
@@ -79,7 +80,7 @@ impl Space {
     }
 
     /// Whether the process of this space ended or executed another program.
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         // Any page will do: the kernel looks for the address space first.
         let page = Range {
             start: super::PAGE * 16,
@@ -110,8 +111,12 @@ pub struct Mapping {
     pub view: View,
     /// Where.
     pub range: Range,
+    /// Which byte of the segment is the first.
+    pub offset: u64,
     /// Attached with `SHM_RDONLY`.
     pub readonly: bool,
+    /// Not given `MADV_DONTFORK`.
+    pub inherited: bool,
 }
 
 /// A thread that waits for a page.
@@ -130,7 +135,7 @@ pub struct Fault {
 impl Fault {
     /// The page's place in the segment, in bytes.
     pub fn offset(&self) -> u64 {
-        self.addr - self.mapping.range.start
+        self.addr - self.mapping.range.start + self.mapping.offset
     }
 }
 
@@ -153,11 +158,11 @@ pub struct News {
 /// All address spaces of the node.
 #[derive(Debug, Default)]
 pub struct Spaces {
-    inner: RwLock<Inner>,
+    pub(super) inner: RwLock<Inner>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+pub(super) struct Inner {
     next: SpaceId,
     spaces: HashMap<SpaceId, Entry>,
     segments: HashMap<ObjectId, Vec<Mapping>>,
@@ -222,20 +227,21 @@ impl Inner {
         }
     }
 
-    /// A mapping at `addr` that a living space of this process has unmapped.
-    fn unmapped(&self, addr: u64, pid: Option<u32>) -> Result<Option<Mapping>, Arc<Space>> {
-        let of = self.spaces.values().filter(|entry| entry.space.pid == pid);
-        for mapping in of.flat_map(|entry| &entry.mappings) {
-            if mapping.range.start != addr {
-                continue;
-            }
-            match mapping.space.has_unmapped(mapping) {
-                Ok(true) => return Ok(Some(mapping.clone())),
-                Ok(false) => {}
-                Err(_) => return Err(mapping.space.clone()),
-            }
+    /// What all spaces of a process map; those of no known process for `None`.
+    pub(super) fn mapped_by(&self, pid: Option<u32>) -> impl Iterator<Item = &Mapping> {
+        let of = move |entry: &&Entry| entry.space.pid == pid;
+        self.spaces.values().filter(of).flat_map(|e| &e.mappings)
+    }
+
+    /// Enters `pieces` instead of a mapping.
+    pub(super) fn replace(&mut self, mapping: &Mapping, pieces: &[Mapping]) {
+        if let Some(entry) = self.spaces.get_mut(&mapping.space.id) {
+            entry.mappings.retain(|m| m.range != mapping.range);
         }
-        Ok(None)
+        self.forget(mapping);
+        for piece in pieces {
+            self.map(piece.clone());
+        }
     }
 
     /// Forgets a space and ends the thread that serves it. Returns what it had
@@ -255,10 +261,16 @@ impl Inner {
     fn child(&mut self, parent: &Space, uffd: Uffd) -> nix::Result<Arc<Space>> {
         let child = self.add(uffd, None, parent.pid.or(parent.parent))?;
         for mapping in self.mappings(parent.id).to_vec() {
-            self.map(Mapping {
-                space: child.clone(),
-                ..mapping
-            });
+            // Of those the kernel is asked: `inherited` may be another child's of
+            // the same parent, as long as their processes are not known.
+            let kept =
+                mapping.inherited || !matches!(child.has_unmapped(mapping.range.start), Ok(true));
+            if kept {
+                self.map(Mapping {
+                    space: child.clone(),
+                    ..mapping
+                });
+            }
         }
         Ok(child)
     }
@@ -340,24 +352,6 @@ impl Spaces {
             }
         }
         news
-    }
-
-    /// Forgets the mapping at `addr` that the process has unmapped, and returns
-    /// it. A forked child, whose process is not known, may be the one that asks;
-    /// but a mapping that is certainly the process's own goes first. A space
-    /// whose events must be read first is the error.
-    pub fn unmap(&self, addr: u64, pid: u32) -> Result<Option<Mapping>, Arc<Space>> {
-        let mut inner = self.inner.write();
-        let found = match inner.unmapped(addr, Some(pid))? {
-            None => inner.unmapped(addr, None)?,
-            own => own,
-        };
-        let Some(found) = found else { return Ok(None) };
-        if let Some(entry) = inner.spaces.get_mut(&found.space.id) {
-            entry.mappings.retain(|m| m.range != found.range);
-        }
-        inner.forget(&found);
-        Ok(Some(found))
     }
 
     /// Drops the spaces of a process, and of children whose process is not

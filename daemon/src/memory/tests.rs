@@ -12,6 +12,7 @@ use nix::poll::PollTimeout;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::changes::Gone;
 use super::spaces::{Births, News, View};
 use super::uffd::{Range, Uffd};
 use super::{Mapping, PAGE, Passing, SegmentMemory, Space, Spaces};
@@ -104,7 +105,9 @@ impl Daemon {
             segment: ID,
             view,
             range,
+            offset: 0,
             readonly: view != View::Shared,
+            inherited: true,
         });
         Place(range.start)
     }
@@ -477,9 +480,9 @@ fn a_detach_ends_the_programs_own_mapping_and_not_that_of_a_child_that_is_gone()
         assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
         waitpid(Pid::from_raw(pid), None).unwrap();
     }
-    let me = std::process::id();
+    let (me, all) = (std::process::id(), Gone::Mapping(a.0));
     assert!(
-        daemon.spaces.unmap(a.0, me).unwrap().is_none(),
+        daemon.spaces.unmap(all, me).unwrap().is_none(),
         "it is mapped"
     );
     // SAFETY: replaces a mapping of ours by one that cannot be accessed, as the
@@ -489,8 +492,8 @@ fn a_detach_ends_the_programs_own_mapping_and_not_that_of_a_child_that_is_gone()
         let len = (PAGES * PAGE) as usize;
         libc::mmap(a.0 as *mut _, len, libc::PROT_NONE, flags, -1, 0);
     }
-    let found = daemon.spaces.unmap(a.0, me).unwrap().expect("unmapped");
-    assert_eq!(found.space.id, daemon.space.id);
+    let found = daemon.spaces.unmap(all, me).unwrap().expect("unmapped");
+    assert_eq!(found.before.space.id, daemon.space.id);
     let reaped = daemon.spaces.reap(me);
     assert_eq!(reaped.len(), 4);
     assert!(reaped.iter().all(|(_, mappings)| mappings.len() == 1));

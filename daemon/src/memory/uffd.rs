@@ -44,6 +44,18 @@ pub struct Range {
 }
 
 impl Range {
+    /// The byte behind the last. Ranges of the kernel's addresses have one.
+    pub fn end(self) -> u64 {
+        self.start.saturating_add(self.len)
+    }
+
+    /// What is in both.
+    pub fn common(self, other: Range) -> Option<Range> {
+        let start = self.start.max(other.start);
+        let len = self.end().min(other.end()).checked_sub(start)?;
+        (len > 0).then_some(Range { start, len })
+    }
+
     fn raw(self) -> sys::uffdio_range {
         sys::uffdio_range {
             start: self.start,

@@ -1,5 +1,5 @@
-//! Attachments of local programs: `shmat`, `shmdt`, `fork`, and the end of a
-//! process or its address space.
+//! Attachments of local programs: `shmat`, `fork`, and the end of a process or its
+//! address space.
 //!
 //! `shmat` has two halves, because only the program can map memory and only the
 //! daemon can serve it. Between them the mapping is inaccessible, so nothing is
@@ -37,14 +37,16 @@ use crate::memory::{Mapping, PAGE, Space};
 
 /// A `shmat` between its halves.
 pub(super) struct Attaching {
-    id: ObjectId,
-    view: View,
-    readonly: bool,
-    len: u64,
+    pub(super) id: ObjectId,
+    pub(super) view: View,
+    pub(super) readonly: bool,
+    pub(super) len: u64,
+    /// Which byte of the segment is the first.
+    pub(super) offset: u64,
 }
 
 /// What the home says to the first half.
-struct Granted {
+pub(super) struct Granted {
     shape: Shape,
     /// The caller may write, whatever it asked for.
     may_write: bool,
@@ -82,31 +84,48 @@ impl Node {
                 return Ok(None);
             }
         };
-        let device = self.faults.device.as_ref().filter(|_| need_uffd);
-        let descriptors: Vec<i32> = [Some(&memfd), device]
-            .into_iter()
-            .flatten()
-            .map(AsRawFd::as_raw_fd)
-            .collect();
-        let response = Response::Attached {
-            len,
-            device: device.is_some(),
-            adopt: !self.faults.forks,
-        };
         let half = Attaching {
             id,
             view,
             readonly: flags & flags::RDONLY != 0,
             len,
+            offset: 0,
+        };
+        self.offer(client, half, &memfd, need_uffd).map(Some)
+    }
+
+    /// Sends a program what it needs for the second half.
+    pub(super) fn offer(
+        &self,
+        client: &Client,
+        half: Attaching,
+        memfd: &OwnedFd,
+        need_uffd: bool,
+    ) -> Result<Attaching, ClientError> {
+        let device = self.faults.device.as_ref().filter(|_| need_uffd);
+        let descriptors: Vec<i32> = [Some(memfd), device]
+            .into_iter()
+            .flatten()
+            .map(AsRawFd::as_raw_fd)
+            .collect();
+        let response = Response::Attached {
+            len: half.len,
+            device: device.is_some(),
+            adopt: !self.faults.forks,
         };
         if let Err(error) = client.respond(&response, &[], &descriptors) {
             self.abandon(client, half);
             return Err(error);
         }
-        Ok(Some(half))
+        Ok(half)
     }
 
-    fn attach_at_home(&self, client: &Client, id: ObjectId, flags: u32) -> Result<Granted, Errno> {
+    pub(super) fn attach_at_home(
+        &self,
+        client: &Client,
+        id: ObjectId,
+        flags: u32,
+    ) -> Result<Granted, Errno> {
         if id.home() == self.me.node {
             let attached = self.home.attach(&client.caller(), id, flags)?;
             return Ok(Granted {
@@ -150,7 +169,7 @@ impl Node {
 
     /// Asks another home for one of its programs, and waits. EINVAL: the home
     /// is dead, and the object with it.
-    fn ask_home(
+    pub(super) fn ask_home(
         &self,
         caller: &Abroad,
         id: ObjectId,
@@ -209,6 +228,7 @@ impl Node {
                 id: segment,
                 view,
                 readonly,
+                offset,
                 ..
             } = half;
             [Mapping {
@@ -216,7 +236,9 @@ impl Node {
                 segment,
                 view,
                 range,
+                offset,
                 readonly,
+                inherited: true,
             }]
             .into()
         });
@@ -296,7 +318,7 @@ impl Node {
         self.detach_at_home(client, half.id);
     }
 
-    fn detach_at_home(&self, client: &Client, id: ObjectId) {
+    pub(super) fn detach_at_home(&self, client: &Client, id: ObjectId) {
         let gone = if id.home() == self.me.node {
             self.detached(self.pid(client.pid()), id, 1)
         } else {
@@ -307,21 +329,6 @@ impl Node {
         if let Err(errno) = gone {
             tracing::debug!(segment = %id, ?errno, "detached from a segment that is gone");
         }
-    }
-
-    /// `shmdt`: the program has unmapped what lay at `addr`.
-    pub(super) fn detach(self: &Arc<Self>, client: &Client, addr: u64) -> Result<(), Errno> {
-        let pid = client.pid();
-        let mapping = loop {
-            match self.spaces.unmap(addr, pid) {
-                Ok(found) => break found.ok_or(Errno::EINVAL)?,
-                Err(changing) => self.news(self.spaces.changed(&changing, &**self)),
-            }
-        };
-        self.keeper.unmap(mapping.space.id, addr);
-        self.settle_detached(mapping.segment, mapping.view);
-        self.detach_at_home(client, mapping.segment);
-        Ok(())
     }
 
     /// Attachments to a segment of this home have ended.

@@ -34,6 +34,8 @@ use super::identity::{Abroad, Ids, Thread};
 use super::outbox::{Closed, Cut, Outbox};
 use super::process::Process;
 use super::reader::Reader;
+use crate::memory::changes::Gone;
+use crate::memory::uffd::Range;
 use crate::semantics::{Credentials, Rights, Ticket, Witness};
 
 /// More unread bytes than this, and a program is given up: it asks one thing at
@@ -315,7 +317,25 @@ impl Node {
                 self.abandon_last(client, attaching);
                 client.done(Ok(()))?;
             }
-            Request::Detach { addr } => client.done(self.detach(client, addr))?,
+            Request::Detach { addr } => {
+                client.done(self.detach(client, Gone::Mapping(addr)))?;
+            }
+            Request::Unmapped { addr: start, len } => {
+                client.done(self.detach(client, Gone::Part(Range { start, len })))?;
+            }
+            Request::Changed {
+                addr: start,
+                len,
+                inherited,
+            } => client.done(self.changed(client, Range { start, len }, inherited))?,
+            Request::Remap {
+                addr: start,
+                len,
+                need_uffd,
+            } => {
+                self.abandon_last(client, attaching);
+                *attaching = self.remap(client, Range { start, len }, need_uffd)?;
+            }
             Request::Forked { parent } => {
                 client.done(self.child_reports(client, parent, payload, uffd))?;
             }

@@ -6,7 +6,8 @@
 //! | [`client`], [`reader`] | one connection of a local program, and what it brings |
 //! | [`calls`] | where a call goes: to this home or another |
 //! | [`home`] | the objects whose home is this node |
-//! | [`attach`] | `shmat`, `shmdt` and `fork` of local programs |
+//! | [`attach`] | `shmat`, `fork` and the end of local programs |
+//! | [`changes`] | `shmdt`, `munmap`, `mprotect`, `madvise` and `mremap` of attachments |
 //! | [`segments`] | the segments in use here: faults and coherence messages |
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
 //! | [`names`] | the referee's client |
@@ -24,6 +25,7 @@ mod answer;
 mod attach;
 mod calls;
 mod census;
+mod changes;
 mod client;
 mod counters;
 mod home;

@@ -28,7 +28,7 @@ const NUMBERS: usize = 512;
 
 /// The calls that [`dispatch`] knows. `SYS_vfork` is not among them: its child
 /// shares its parent's memory, and so its connection.
-const OURS: [c_long; 15] = [
+const OURS: [c_long; 19] = [
     libc::SYS_semget,
     libc::SYS_semop,
     libc::SYS_semtimedop,
@@ -44,6 +44,10 @@ const OURS: [c_long; 15] = [
     libc::SYS_fork,
     libc::SYS_clone,
     libc::SYS_clone3,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
 ];
 
 /// [`OURS`], a bit each.
@@ -212,7 +216,14 @@ unsafe extern "C" fn dispatch(
             libc::SYS_shmdt => super::on_shmdt(a as _).into(),
             libc::SYS_shmctl => super::on_shmctl(a as c_int, b as c_int, c as _).into(),
             libc::SYS_fork | libc::SYS_clone | libc::SYS_clone3 => {
-                fork::made_by_number(|| real(number, a, b, c, d, e))
+                // A process id, or -1.
+                fork::forking(|| real(number, a, b, c, d, e) as libc::pid_t).into()
+            }
+            libc::SYS_munmap => super::mappings::on_munmap(a as _, b).into(),
+            libc::SYS_mprotect => super::mappings::on_mprotect(a as _, b, c as c_int).into(),
+            libc::SYS_madvise => super::mappings::on_madvise(a as _, b, c as c_int).into(),
+            libc::SYS_mremap => {
+                super::mappings::on_mremap(a as _, b, c, d as c_int, e as _) as c_long
             }
             _ => real(number, a, b, c, d, e),
         }

@@ -6,14 +6,23 @@
 //! [`hooked`] turns a panic into EIO.
 //!
 //! Here are the System V calls by name; [`indirect`] has them by number,
-//! [`deepbind`] keeps plug-ins from binding past us, and [`files`] opens
-//! `/proc/sysvipc`.
+//! [`deepbind`] keeps plug-ins from binding past us, [`files`] opens
+//! `/proc/sysvipc`, and [`mappings`] is what changes attachments from outside.
+
+/// How to reach the real function from a hook.
+macro_rules! or_real {
+    ($name:ident($($argument:expr),*)) => {
+        // SAFETY: the real function of this name, with the caller's own arguments.
+        || unsafe { real!($name)($($argument),*) }
+    };
+}
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod deepbind;
 mod files;
 #[cfg(target_arch = "x86_64")]
 mod indirect;
+mod mappings;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -64,19 +73,12 @@ pub(crate) fn look_up_all() {
     let _ = (real!(msgget), real!(msgsnd), real!(msgrcv), real!(msgctl));
     let _ = (real!(shmget), real!(shmat), real!(shmdt), real!(shmctl));
     files::look_up_all();
+    mappings::look_up_all();
     #[cfg(target_arch = "x86_64")]
     {
         indirect::look_up();
         deepbind::look_up();
     }
-}
-
-/// How to reach the real function from a hook.
-macro_rules! or_real {
-    ($name:ident($($argument:expr),*)) => {
-        // SAFETY: the real function of this name, with the caller's own arguments.
-        || unsafe { real!($name)($($argument),*) }
-    };
 }
 
 hook! {

@@ -37,7 +37,7 @@ struct command {
 };
 
 extern const struct command semaphores[], queues[], memory[], mappings[], controls[], identities[],
-    processes[], listing[], traps[];
+    processes[], births[], listing[], traps[];
 
 /* The answers. */
 void succeed(struct line *, long value);
@@ -49,6 +49,15 @@ void tell(struct line *, long result);
 long number(const struct line *, int word);      /* 0 when there is no such word */
 const char *text(const struct line *, int word); /* "" when there is none */
 
+/* Places in memory, which tests know by number. */
+#define SLOTS 32
+extern char *slots[SLOTS];
+char *place(const struct line *);              /* of the words SLOT OFFSET */
+void tell_slot(struct line *, void *address);  /* the new slot, or fail for -1 */
+
+/* Makes a child by `fork`, to be driven as one that the command fork made. */
+void drive_child(struct line *, int (*fork)(void));
+
 /* Runs one command; `words` is cut up. */
 void perform(char *words, char *answer);
 
@@ -58,7 +67,5 @@ extern __thread volatile int may_fault;
 void catch_faults(void);
 
 /* Places of attachments, which tests name by their numbers; see memory.c. */
-char **slot(long number);
-int keep(char *address); /* in the first free slot */
 
 #endif

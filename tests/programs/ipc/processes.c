@@ -35,15 +35,14 @@ static void serve(int fd)
     _exit(0);
 }
 
-/* fork: number of the child, and its pid */
-static void fork_child(struct line *l)
+void drive_child(struct line *l, int (*make)(void))
 {
     int ends[2], number = 0;
     while (number < CHILDREN - 1 && children[number].pid)
         number++;
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == -1)
         return fail(l);
-    pid_t pid = fork();
+    pid_t pid = make();
     if (pid == -1)
         return fail(l);
     if (pid == 0) {
@@ -54,6 +53,9 @@ static void fork_child(struct line *l)
     children[number] = (struct child){pid, fdopen(ends[1], "r"), fdopen(dup(ends[1]), "w")};
     add(l, "= %d %d", number, pid);
 }
+
+/* fork: number of the child, and its pid */
+static void fork_child(struct line *l) { drive_child(l, fork); }
 
 static struct child *child(const struct line *l) { return &children[number(l, 1) % CHILDREN]; }
 

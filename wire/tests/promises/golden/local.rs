@@ -30,6 +30,10 @@ golden_enum! { REQUEST, a_request_keeps_its_bytes: Request {
     "0a 02 ac02 00" Entry { kind: Kind::Shm, place: 300, sweep: false },
     "0b 01 00" Lines { kind: Kind::Msg, sweep: false },
     "0c ac02" Thread { tid: 300 },
+    "0d 80e0ffffffff1f 8040" Unmapped { addr: 0x7fff_ffff_f000, len: 8192 },
+    "0e 80e0ffffffff1f 8040 00" Changed { addr: 0x7fff_ffff_f000, len: 8192, inherited: None },
+    "0e 80e0ffffffff1f 8040 01 01" Changed { addr: 0x7fff_ffff_f000, len: 8192, inherited: Some(true) },
+    "0f 80e0ffffffff1f 8040 01" Remap { addr: 0x7fff_ffff_f000, len: 8192, need_uffd: true },
 }}
 
 golden_enum! { RESPONSE, a_response_keeps_its_bytes: Response {

@@ -1,0 +1,154 @@
+//! What local programs do to their attachments after `shmat`: `shmdt`, `munmap`,
+//! `mprotect`, `madvise`, `mremap`.
+//!
+//! The kernel counts mappings in `nattch`. When one is cut, each piece is opened
+//! and the whole closed, so a part that goes makes `shm_atime` as well as
+//! `shm_dtime` now, and `shm_lpid` the caller. The home is told the same, in the
+//! same order, before the program goes on.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use dipc_wire::call::{Call, Reply, flags};
+use dipc_wire::{Errno, ObjectId};
+
+use super::Node;
+use super::attach::{Attaching, parent_of};
+use super::client::{Client, ClientError};
+use super::identity::Abroad;
+use crate::memory::changes::{Change, Gone, Sayer};
+use crate::memory::uffd::Range;
+use crate::memory::{Mapping, PAGE};
+
+impl Node {
+    /// The program has unmapped something.
+    pub(super) fn detach(self: &Arc<Self>, client: &Client, gone: Gone) -> Result<(), Errno> {
+        if let Gone::Part(range) = gone {
+            whole_pages(range)?;
+        }
+        let change = loop {
+            match self.spaces.unmap(gone, client.pid()) {
+                Ok(found) => break found.ok_or(Errno::EINVAL)?,
+                Err(changing) => self.news(self.spaces.changed(&changing, &**self)),
+            }
+        };
+        self.note_pieces(&change);
+        let Mapping { segment, view, .. } = change.before;
+        self.count_more(client, segment, change.pieces.len());
+        self.settle_detached(segment, view);
+        self.detach_at_home(client, segment);
+        Ok(())
+    }
+
+    /// The program has changed a part of a mapping.
+    pub(super) fn changed(
+        &self,
+        client: &Client,
+        range: Range,
+        inherited: Option<bool>,
+    ) -> Result<(), Errno> {
+        whole_pages(range)?;
+        let change = self
+            .spaces
+            .divide(range, inherited, sayer(client))
+            .ok_or(Errno::EINVAL)?;
+        self.note_pieces(&change);
+        self.count_more(client, change.before.segment, change.pieces.len() - 1);
+        Ok(())
+    }
+
+    /// `mremap`, first half. Answers the program, as [`Node::attach`] does.
+    pub(super) fn remap(
+        &self,
+        client: &Client,
+        range: Range,
+        need_uffd: bool,
+    ) -> Result<Option<Attaching>, ClientError> {
+        match self.second_mapping(client, range) {
+            Ok((half, memfd)) => self.offer(client, half, &memfd, need_uffd).map(Some),
+            Err(errno) => {
+                client.done(Err(errno))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn second_mapping(&self, client: &Client, range: Range) -> Result<(Attaching, OwnedFd), Errno> {
+        whole_pages(range)?;
+        let shown = self
+            .spaces
+            .showing(range.start, sayer(client))
+            .ok_or(Errno::EINVAL)?;
+        let (id, view) = (shown.segment, shown.view);
+        let offset = shown.offset + (range.start - shown.range.start);
+        let segment = self.segments.get(id).ok_or(Errno::EINVAL)?;
+        let memfd = {
+            let state = segment.state.lock();
+            let end = offset.checked_add(range.len).ok_or(Errno::EINVAL)?;
+            if end > state.memory.mapped_len() {
+                return Err(Errno::EINVAL);
+            }
+            let memfd = state.memory.memory_of(view).ok_or(Errno::EINVAL)?;
+            memfd.try_clone_to_owned().map_err(|_| Errno::ENOMEM)?
+        };
+        if shown.space.pid() == Some(client.pid()) {
+            self.count(client, id, 1)?;
+        } else {
+            // Perhaps a sibling's, that may more than this process.
+            let needed = if shown.readonly { flags::RDONLY } else { 0 };
+            self.attach_at_home(client, id, needed)?;
+        }
+        let half = Attaching {
+            id,
+            view,
+            readonly: shown.readonly,
+            len: range.len,
+            offset,
+        };
+        Ok((half, memfd))
+    }
+
+    /// Has the keeper guard what there is now.
+    fn note_pieces(&self, change: &Change) {
+        let space = change.before.space.id;
+        self.keeper.unmap(space, change.before.range.start);
+        for piece in &change.pieces {
+            self.keeper.map(space, piece.range);
+        }
+    }
+
+    fn count_more(&self, client: &Client, id: ObjectId, more: usize) {
+        if let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0)
+            && let Err(errno) = self.count(client, id, more)
+        {
+            tracing::debug!(segment = %id, ?errno, "a mapping of a segment that is gone was cut");
+        }
+    }
+
+    /// The home counts `more` mappings, and has done so when this returns.
+    fn count(&self, client: &Client, id: ObjectId, more: u32) -> Result<(), Errno> {
+        if id.home() == self.me.node {
+            return self.home.inherit(self.pid(client.pid()), id, more);
+        }
+        let call = Call::Inherit { id, count: more };
+        match self.ask_home(&Abroad::process(client.pid()), id, call)? {
+            (Reply::Done, _) => Ok(()),
+            _ => Err(Errno::EPROTO),
+        }
+    }
+}
+
+fn sayer(client: &Client) -> Sayer {
+    Sayer {
+        pid: client.pid(),
+        parent: parent_of(client.pid()),
+    }
+}
+
+fn whole_pages(range: Range) -> Result<(), Errno> {
+    let sound = range.start.is_multiple_of(PAGE)
+        && range.len.is_multiple_of(PAGE)
+        && range.len > 0
+        && range.start.checked_add(range.len).is_some();
+    if sound { Ok(()) } else { Err(Errno::EINVAL) }
+}
