@@ -33,7 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         72,
-        "IPC_SET that takes the permission away ends waiting receivers and senders by EACCES",
+        "IPC_SET that takes the permission away ends waiting receivers by EACCES, and senders when there is room",
         permission_lost,
     )
     .by_root(),
@@ -162,14 +162,15 @@ fn permission_lost(s: &mut Stage<'_>) {
     let full = queue(&mut a);
     a.must(format!("msgset {full} 1"));
     a.must(format!("msgsnd {full} 1 0 x"));
-    for (waits_for, call) in [
-        (id, format!("msgrcv {id} 9 0 0")),
-        (full, format!("msgsnd {full} 1 0 y")),
-    ] {
-        b.block(call);
-        a.must(format!("set msg {waits_for} {ALICE} {ALICE} 0600 1"));
-        b.answers("! EACCES");
-    }
+    b.block(format!("msgrcv {id} 9 0 0"));
+    a.must(format!("set msg {id} {ALICE} {ALICE} 0600"));
+    b.answers("! EACCES");
+    // A sender is woken when there is room, and looks then.
+    b.block(format!("msgsnd {full} 1 0 y"));
+    a.must(format!("set msg {full} {ALICE} {ALICE} 0600 1"));
+    b.until_blocked(b.pid());
+    a.gives(format!("msgrcv {full} 9 0 0"), "= 1 1 x");
+    b.answers("! EACCES");
 }
 
 fn qbytes_changes(s: &mut Stage<'_>) {
