@@ -134,8 +134,8 @@ static void tell_ints(struct line *l, int result, const int *values, int count)
         add(l, " %d", values[i]);
 }
 
-/* info KIND COMMAND ID: the result, and the structure's fields in their order */
-static void info(struct line *l)
+/* totals KIND COMMAND ID: the result of xxx_INFO, and the structure's fields in their order */
+static void totals(struct line *l)
 {
     const char *kind = text(l, 1);
     int command = (int)number(l, 2);
@@ -245,7 +245,7 @@ const struct command controls[] = {
     {"stat", 3, stat_field},
     {"stat_index", 3, stat_index},
     {"set", 5, set},
-    {"info", 3, info},
+    {"totals", 3, totals},
     {"listed", 3, listed},
     {"raw_semop", 3, raw_semop},
     {"raw_semtimedop", 2, raw_semtimedop},

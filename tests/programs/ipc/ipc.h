@@ -36,8 +36,8 @@ struct command {
     void (*run)(struct line *);
 };
 
-extern const struct command semaphores[], queues[], memory[], mappings[], controls[], identities[],
-    processes[], traps[];
+extern const struct command semaphores[], queues[], memory[], mappings[], processes[],
+    places[], controls[], users[], traps[];
 
 /* The answers. */
 void succeed(struct line *, long value);
@@ -49,6 +49,12 @@ void tell(struct line *, long result);
 long number(const struct line *, int word);      /* 0 when there is no such word */
 const char *text(const struct line *, int word); /* "" when there is none */
 
+/* Places in memory, which tests know by number. */
+#define SLOTS 32
+extern char *slots[SLOTS];
+char *place(const struct line *);              /* of the words SLOT OFFSET */
+void tell_slot(struct line *, void *address);  /* the new slot, or fail for -1 */
+
 /* Runs one command; `words` is cut up. */
 void perform(char *words, char *answer);
 
@@ -56,9 +62,5 @@ void perform(char *words, char *answer);
 extern __thread sigjmp_buf on_fault;
 extern __thread volatile int may_fault;
 void catch_faults(void);
-
-/* Places of attachments, which tests name by their numbers; see memory.c. */
-char **slot(long number);
-int keep(char *address); /* in the first free slot */
 
 #endif

@@ -1,96 +1,96 @@
-/* Commands on the address space: attachments at chosen places, and what
- * programs do to mappings behind the back of shmat. Slots are memory.c's. */
+/* Commands that change mappings, of attachments and of anything else. */
 #include "ipc.h"
 
-#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <unistd.h>
 
-static char *place(const struct line *l, int word)
-{
-    return *slot(number(l, word)) + number(l, word + 1);
-}
-
-static size_t length(const struct line *l, int word) { return (size_t)number(l, word); }
-
-/* reserve LENGTH: inaccessible memory of our own; the slot */
+/* reserve LENGTH: addresses without memory; the slot */
 static void reserve(struct line *l)
 {
-    void *memory = mmap(NULL, length(l, 1), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        return fail(l);
-    succeed(l, keep(memory));
+    tell_slot(l, mmap(NULL, (size_t)number(l, 1), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 }
 
-/* shmat_at ID FLAGS SLOT OFFSET: the new slot, and how far from the place
- * asked for it begins */
-static void at(struct line *l)
+/* shmat_at ID SLOT OFFSET FLAGS: the slot */
+static void at_place(struct line *l)
 {
-    char *wanted = place(l, 3);
-    char *address = shmat((int)number(l, 1), wanted, (int)number(l, 2));
-    if (address == (char *)-1)
-        return fail(l);
-    add(l, "= %d %td", keep(address), address - wanted);
+    char *address = slots[number(l, 2) % SLOTS] + number(l, 3);
+    tell_slot(l, shmat((int)number(l, 1), address, (int)number(l, 4)));
 }
 
-/* shmdt_at SLOT OFFSET: the slot stays */
-static void dt(struct line *l) { tell(l, shmdt(place(l, 1))); }
+/* shmat_low ID ADDRESS FLAGS: at an address by number */
+static void at_number(struct line *l)
+{
+    tell_slot(l, shmat((int)number(l, 1), (char *)number(l, 2), (int)number(l, 3)));
+}
 
-/* shmdt_null */
-static void dt_null(struct line *l) { tell(l, shmdt(NULL)); }
+/* shmdt_at SLOT OFFSET */
+static void dt_place(struct line *l) { tell(l, shmdt(place(l))); }
 
-/* munmap SLOT OFFSET LENGTH: the slot stays */
-static void unmap(struct line *l) { tell(l, munmap(place(l, 1), length(l, 3))); }
+/* munmap SLOT OFFSET LENGTH */
+static void unmap(struct line *l) { tell(l, munmap(place(l), (size_t)number(l, 3))); }
 
-/* mprotect_at SLOT OFFSET LENGTH PROTECTION */
+/* protect SLOT OFFSET LENGTH PROT */
 static void protect(struct line *l)
 {
-    tell(l, mprotect(place(l, 1), length(l, 3), (int)number(l, 4)));
+    tell(l, mprotect(place(l), (size_t)number(l, 3), (int)number(l, 4)));
 }
 
-/* mremap SLOT LENGTH: moves it elsewhere; the new slot, the old one stays */
-static void move(struct line *l)
-{
-    size_t size = length(l, 2);
-    void *there = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    void *memory = mremap(*slot(number(l, 1)), size, size, MREMAP_MAYMOVE | MREMAP_FIXED, there);
-    if (memory == MAP_FAILED)
-        return fail(l);
-    succeed(l, keep(memory));
-}
-
-/* madvise SLOT LENGTH ADVICE */
+/* madvise SLOT OFFSET LENGTH ADVICE */
 static void advise(struct line *l)
 {
-    tell(l, madvise(*slot(number(l, 1)), length(l, 2), (int)number(l, 3)));
+    tell(l, madvise(place(l), (size_t)number(l, 3), (int)number(l, 4)));
 }
 
-/* aligned SLOT: whether it begins at a multiple of SHMLBA */
-static void aligned(struct line *l) { succeed(l, (uintptr_t)*slot(number(l, 1)) % SHMLBA == 0); }
-
-/* brk: the break; brk BYTES: how far it moved when told to move so far */
-static void move_break(struct line *l)
+/* mremap SLOT OFFSET OLD NEW FLAGS [TO_SLOT TO_OFFSET]: the slot of the new place */
+static void remap(struct line *l)
 {
-    char *before = sbrk(0);
-    if (l->count < 2)
-        return succeed(l, (long)before);
-    if (sbrk(number(l, 1)) == (void *)-1)
+    char *to = l->count > 6 ? slots[number(l, 6) % SLOTS] + number(l, 7) : NULL;
+    tell_slot(l, mremap(place(l), (size_t)number(l, 3), (size_t)number(l, 4), (int)number(l, 5), to));
+}
+
+/* cover SLOT OFFSET LENGTH: maps private memory over it */
+static void cover(struct line *l)
+{
+    void *covered = mmap(place(l), (size_t)number(l, 3), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    tell(l, covered == MAP_FAILED ? -1 : 0);
+}
+
+/* apart SLOT SLOT: how far the second lies behind the first */
+static void apart(struct line *l)
+{
+    succeed(l, slots[number(l, 2) % SLOTS] - slots[number(l, 1) % SLOTS]);
+}
+
+/* shmwho ID: nattch, and whether it was this process that attached or detached
+ * last, whether anybody attached, and whether anybody detached */
+static void who(struct line *l)
+{
+    struct shmid_ds ds;
+    if (shmctl((int)number(l, 1), IPC_STAT, &ds) == -1)
         return fail(l);
-    succeed(l, (char *)sbrk(0) - before);
+    add(l, "= %lu %d %d %d", ds.shm_nattch, ds.shm_lpid == getpid(), ds.shm_atime != 0,
+        ds.shm_dtime != 0);
 }
 
-/* above_break BYTES: the page so far above the break; the slot */
-static void above_break(struct line *l)
+/* shmpid ID: the last process that attached or detached */
+static void last_pid(struct line *l)
 {
-    uintptr_t place = (uintptr_t)sbrk(0) + length(l, 1);
-    succeed(l, keep((char *)(place & ~(uintptr_t)(SHMLBA - 1))));
+    struct shmid_ds ds;
+    if (shmctl((int)number(l, 1), IPC_STAT, &ds) == -1)
+        return fail(l);
+    succeed(l, ds.shm_lpid);
 }
+
+/* shmlock ID, shmunlock ID */
+static void lock(struct line *l) { tell(l, shmctl((int)number(l, 1), SHM_LOCK, NULL)); }
+static void unlock(struct line *l) { tell(l, shmctl((int)number(l, 1), SHM_UNLOCK, NULL)); }
 
 const struct command mappings[] = {
-    {"reserve", 1, reserve},     {"shmat_at", 4, at},        {"shmdt_at", 2, dt},
-    {"shmdt_null", 0, dt_null},  {"munmap", 3, unmap},       {"mprotect_at", 4, protect},
-    {"mremap", 2, move},         {"madvise", 3, advise},     {"aligned", 1, aligned},
-    {"brk", 0, move_break},      {"above_break", 1, above_break},
-    {NULL, 0, NULL},
+    {"reserve", 1, reserve},  {"shmat_at", 4, at_place}, {"shmat_low", 3, at_number},
+    {"shmdt_at", 2, dt_place}, {"munmap", 3, unmap},     {"protect", 4, protect},
+    {"madvise", 4, advise},   {"mremap", 5, remap},      {"cover", 3, cover},
+    {"apart", 2, apart},      {"shmwho", 1, who},        {"shmpid", 1, last_pid},
+    {"shmlock", 1, lock},     {"shmunlock", 1, unlock},  {NULL, 0, NULL},
 };

@@ -12,11 +12,9 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
-#define SLOTS 32
-
 __thread sigjmp_buf on_fault;
 __thread volatile int may_fault;
-static char *slots[SLOTS];
+char *slots[SLOTS];
 
 static void fault(int signal)
 {
@@ -46,20 +44,20 @@ static void guarded(struct line *l, void (*access)(struct line *))
     may_fault = 0;
 }
 
-char **slot(long number) { return &slots[number % SLOTS]; }
+char *place(const struct line *l)
+{
+    return slots[number(l, 1) % SLOTS] + number(l, 2);
+}
 
-int keep(char *address)
+void tell_slot(struct line *l, void *address)
 {
     int slot = 0;
     while (slot < SLOTS - 1 && slots[slot])
         slot++;
+    if (address == (void *)-1)
+        return fail(l);
     slots[slot] = address;
-    return slot;
-}
-
-static char *place(const struct line *l)
-{
-    return slots[number(l, 1) % SLOTS] + number(l, 2);
+    succeed(l, slot);
 }
 
 /* shmget KEY SIZE FLAGS */
@@ -71,10 +69,7 @@ static void get(struct line *l)
 /* shmat ID FLAGS: the slot */
 static void at(struct line *l)
 {
-    char *address = shmat((int)number(l, 1), NULL, (int)number(l, 2));
-    if (address == (char *)-1)
-        return fail(l);
-    succeed(l, keep(address));
+    tell_slot(l, shmat((int)number(l, 1), NULL, (int)number(l, 2)));
 }
 
 /* shmdt SLOT */

@@ -149,14 +149,13 @@ fn alignment(s: &mut Stage<'_>) {
     let id = segment(&mut a);
     let free = b.must(format!("reserve {}", 2 * PAGE));
     b.must(format!("munmap {free} 0 {}", 2 * PAGE));
-    b.fails(format!("shmat_at {id} 0 {free} 4097"), "EINVAL");
-    let rounded = b.ask(format!("shmat_at {id} {RND} {free} 5000"));
-    assert_eq!(rounded.numbers()[1], -904);
-    let slot = rounded.numbers()[0];
+    b.fails(format!("shmat_at {id} {free} 4097 0"), "EINVAL");
+    let slot = b.must(format!("shmat_at {id} {free} 5000 {RND}"));
+    b.gives(format!("apart {free} {slot}"), "= 4096");
     b.gives(format!("aligned {slot}"), "= 1");
     b.must(format!("poke {slot} 0 1"));
     // Rounding down does not make an occupied place free.
-    b.fails(format!("shmat_at {id} {RND} {free} 4104"), "EINVAL");
+    b.fails(format!("shmat_at {id} {free} 4104 {RND}"), "EINVAL");
 }
 
 fn remap(s: &mut Stage<'_>) {
@@ -165,16 +164,16 @@ fn remap(s: &mut Stage<'_>) {
     let other = segment(&mut a);
     let taken = b.must(format!("reserve {}", 3 * PAGE));
     b.fails(format!("shmat {id} {REMAP}"), "EINVAL");
-    b.fails(format!("shmat_at {id} 0 {taken} {PAGE}"), "EINVAL");
-    let answer = b.ask(format!("shmat_at {id} {REMAP} {taken} {PAGE}"));
-    assert_eq!(answer.numbers()[1], 0);
+    b.fails(format!("shmat_at {id} {taken} {PAGE} 0"), "EINVAL");
+    let slot = b.must(format!("shmat_at {id} {taken} {PAGE} {REMAP}"));
+    b.gives(format!("apart {taken} {slot}"), "= 4096");
     b.must(format!("poke {taken} {PAGE} 7"));
     let at_a = a.must(format!("shmat {id} 0"));
     a.gives(format!("peek {at_a} 0"), "= 7");
     // One attachment over another: the first has ended.
-    b.fails(format!("shmat_at {other} 0 {taken} {PAGE}"), "EINVAL");
-    let over = b.ask(format!("shmat_at {other} {REMAP_RND} {taken} {}", PAGE + 1));
-    assert_eq!(over.numbers()[1], -1);
+    b.fails(format!("shmat_at {other} {taken} {PAGE} 0"), "EINVAL");
+    let over = b.must(format!("shmat_at {other} {taken} 4097 {REMAP_RND}"));
+    b.gives(format!("apart {slot} {over}"), "= 0");
     b.gives(format!("peek {taken} {PAGE}"), "= 0");
     assert_eq!(a.stat("shm", id, "nattch"), 1);
     assert_eq!(a.stat("shm", other, "nattch"), 1);
@@ -185,11 +184,11 @@ fn exact_address(s: &mut Stage<'_>) {
     let id = a.must(format!("shmget 0 {} {PUBLIC}", 2 * PAGE));
     let place = b.must(format!("reserve {}", 4 * PAGE));
     b.must(format!("munmap {place} {PAGE} {}", 2 * PAGE));
-    let answer = b.ask(format!("shmat_at {id} 0 {place} {PAGE}"));
-    assert_eq!(answer.numbers()[1], 0);
+    let slot = b.must(format!("shmat_at {id} {place} {PAGE} 0"));
+    b.gives(format!("apart {place} {slot}"), "= 4096");
     // One page is not room for two, and no other place is chosen instead.
     b.must(format!("shmdt_at {place} {PAGE}"));
-    b.fails(format!("shmat_at {id} 0 {place} {}", 2 * PAGE), "EINVAL");
+    b.fails(format!("shmat_at {id} {place} {} 0", 2 * PAGE), "EINVAL");
     assert_eq!(a.stat("shm", id, "nattch"), 0);
 }
 
@@ -200,7 +199,7 @@ fn bad_id(s: &mut Stage<'_>) {
     let place = b.must(format!("reserve {PAGE}"));
     for id in [-1, gone] {
         b.fails(format!("shmat {id} 0"), "EINVAL");
-        b.fails(format!("shmat_at {id} 0 {place} 1"), "EINVAL");
+        b.fails(format!("shmat_at {id} {place} 1 0"), "EINVAL");
         a.fails(format!("shmat {id} {RDONLY}"), "EINVAL");
     }
 }
@@ -244,7 +243,7 @@ fn read_only(s: &mut Stage<'_>) {
     let slot = b.must(format!("shmat {id} {RDONLY}"));
     b.gives(format!("peek {slot} 0"), "= 0");
     b.fails(format!("poke {slot} 0 1"), "SIGSEGV");
-    b.fails(format!("mprotect_at {slot} 0 {PAGE} {WRITE}"), "EACCES");
+    b.fails(format!("protect {slot} 0 {PAGE} {WRITE}"), "EACCES");
     b.fails(format!("poke {slot} 0 1"), "SIGSEGV");
     let at_a = a.must(format!("shmat {id} 0"));
     a.gives(format!("peek {at_a} 0"), "= 0");
@@ -355,7 +354,7 @@ fn vfork(s: &mut Stage<'_>) {
     let go = "";
     b.begin(go);
     b.answers("= 0");
-    b.gives("spawn /bin/true", "= 0");
+    b.gives("posix_spawn /bin/true", "= 0");
     assert_eq!(a.stat("shm", id, "nattch"), 1);
     b.must(format!("poke {slot} 0 7"));
     b.must(format!("shmdt {slot}"));
@@ -384,11 +383,11 @@ fn protected_part(s: &mut Stage<'_>) {
     let [mut a, mut b] = s.participants();
     let id = a.must(format!("shmget 0 {} {PUBLIC}", 3 * PAGE));
     let slot = b.must(format!("shmat {id} 0"));
-    b.must(format!("mprotect_at {slot} {PAGE} {PAGE} {READ}"));
+    b.must(format!("protect {slot} {PAGE} {PAGE} {READ}"));
     b.fails(format!("poke {slot} {PAGE} 1"), "SIGSEGV");
     b.must(format!("poke {slot} 0 1"));
     assert_eq!(a.stat("shm", id, "nattch"), 3);
-    b.must(format!("mprotect_at {slot} {PAGE} {PAGE} {WRITE}"));
+    b.must(format!("protect {slot} {PAGE} {PAGE} {WRITE}"));
     b.must(format!("poke {slot} {PAGE} 1"));
     // The three parts are never joined again, but end as one.
     assert_eq!(a.stat("shm", id, "nattch"), 3);
@@ -402,7 +401,9 @@ fn moved(s: &mut Stage<'_>) {
     let old = b.must(format!("shmat {id} 0"));
     let at_a = a.must(format!("shmat {id} 0"));
     b.must(format!("poke {old} 0 5"));
-    let new = b.must(format!("mremap {old} {PAGE}"));
+    let to = b.must(format!("reserve {PAGE}"));
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    let new = b.must(format!("mremap {old} 0 {PAGE} {PAGE} {flags} {to} 0"));
     assert_eq!(a.stat("shm", id, "nattch"), 2);
     b.gives(format!("peek {new} 0"), "= 5");
     a.must(format!("poke {at_a} 0 6"));
@@ -418,7 +419,7 @@ fn not_forked(s: &mut Stage<'_>) {
     let shared = segment(&mut a);
     let slot = b.must(format!("shmat {id} 0"));
     let other = b.must(format!("shmat {shared} 0"));
-    b.must(format!("madvise {slot} {PAGE} {}", libc::MADV_DONTFORK));
+    b.must(format!("madvise {slot} 0 {PAGE} {}", libc::MADV_DONTFORK));
     b.fork();
     b.fails(format!("child 0 peek {slot} 0"), "SIGSEGV");
     b.gives(format!("child 0 peek {other} 0"), "= 0");
@@ -437,7 +438,7 @@ fn brk(s: &mut Stage<'_>) {
     b.must(format!("shmdt {slot}"));
     let before = b.must("brk");
     let above = b.must("above_break 1048576");
-    b.must(format!("shmat_at {id} 0 {above} 0"));
+    b.must(format!("shmat_at {id} {above} 0 0"));
     assert_eq!(b.must("brk"), before);
     b.gives("brk 65536", "= 65536");
     // What is attached above it is not overrun.
