@@ -213,6 +213,13 @@ static void raw_msgsnd(struct line *l)
     tell(l, msgsnd((int)number(l, 1), pointer(l, 2), (size_t)number(l, 3), (int)number(l, 4)));
 }
 
+/* msgsnd_sized ID TYPE SIZE FLAGS: so many bytes, of no meaning */
+static void msgsnd_sized(struct line *l)
+{
+    *(long *)buffer = number(l, 2);
+    tell(l, msgsnd((int)number(l, 1), buffer, (size_t)number(l, 3), (int)number(l, 4)));
+}
+
 /* raw_msgrcv ID POINTER SIZE TYPE FLAGS */
 static void raw_msgrcv(struct line *l)
 {
@@ -251,6 +258,7 @@ const struct command controls[] = {
     {"raw_semtimedop", 2, raw_semtimedop},
     {"semtimeout", 5, semtimeout},
     {"raw_msgsnd", 4, raw_msgsnd},
+    {"msgsnd_sized", 4, msgsnd_sized},
     {"raw_msgrcv", 5, raw_msgrcv},
     {"short_semctl", 3, short_semctl},
     {"now", 0, now},

@@ -122,7 +122,7 @@ fn send_errors(s: &mut Stage<'_>) {
     b.fails(format!("raw_msgsnd {id} 1 -1 0"), "EFAULT");
     b.fails("raw_msgsnd -1 1 9999 0", "EFAULT");
     for size in [-1, 8193] {
-        b.fails(format!("msgsnd_pattern {id} 1 {size}"), "EINVAL");
+        b.fails(format!("msgsnd_sized {id} 1 {size} 0"), "EINVAL");
     }
     for wrong_type in [0, -1] {
         b.fails(format!("msgsnd {id} {wrong_type} 0 text"), "EINVAL");
@@ -135,10 +135,10 @@ fn permission_before_fullness(s: &mut Stage<'_>) {
     let mut a = s.user(ALICE, &[], 0);
     let mut b = s.user(BOB, &[], 0);
     let id = a.must("msgget 0 01604");
-    a.must(format!("msgsnd_pattern {id} 1 8192"));
-    a.must(format!("msgsnd_pattern {id} 1 8192"));
-    a.fails(format!("msgsnd_pattern {id} 1 1 {NOWAIT}"), "EAGAIN");
-    b.fails(format!("msgsnd_pattern {id} 1 1 {NOWAIT}"), "EACCES");
+    a.must(format!("msgsnd_sized {id} 1 8192 0"));
+    a.must(format!("msgsnd_sized {id} 1 8192 0"));
+    a.fails(format!("msgsnd_sized {id} 1 1 {NOWAIT}"), "EAGAIN");
+    b.fails(format!("msgsnd_sized {id} 1 1 {NOWAIT}"), "EACCES");
 }
 
 fn fullness(s: &mut Stage<'_>) {
@@ -321,7 +321,7 @@ fn empty(s: &mut Stage<'_>) {
 fn negative_size(s: &mut Stage<'_>) {
     let [mut a, mut b] = s.participants();
     let id = queue(&mut a);
-    b.fails(format!("msgsnd_pattern {id} 1 -1"), "EINVAL");
+    b.fails(format!("msgsnd_sized {id} 1 -1 0"), "EINVAL");
     b.fails(format!("raw_msgrcv {id} buffer -1 0 0"), "EINVAL");
 }
 
