@@ -4,13 +4,11 @@
  * number, or "buffer" for memory of ours. */
 #include "ipc.h"
 
-#include <limits.h>
 #include <stddef.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <time.h>
-#include <unistd.h>
 
 union semun {
     int val;

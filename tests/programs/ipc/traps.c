@@ -5,7 +5,6 @@
 #include <dlfcn.h>
 #include <linux/futex.h>
 #include <spawn.h>
-#include <sys/ipc.h>
 #include <sys/sem.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>

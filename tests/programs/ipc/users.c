@@ -1,4 +1,4 @@
-/* Commands on who a process is. */
+/* Commands on who a process is, and on other processes by their pids. */
 #include "ipc.h"
 
 #include <grp.h>
