@@ -71,7 +71,7 @@ pub fn ipc() -> &'static Path {
     static IPC: OnceLock<PathBuf> = OnceLock::new();
     IPC.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/ipc");
-        compile("ipc", &sources(&folder), &[])
+        compile("ipc", &sources(&folder))
     })
 }
 
@@ -82,7 +82,7 @@ pub fn ipc() -> &'static Path {
 #[must_use]
 pub fn plugin() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/plugin");
-    compile("plugin.so", &sources(&folder), &["-shared", "-fPIC"])
+    compile_with(&["-shared", "-fPIC"], "plugin.so", &sources(&folder))
 }
 
 /// A program of `examples/`.
@@ -92,7 +92,7 @@ pub fn plugin() -> PathBuf {
 #[must_use]
 pub fn example(name: &str) -> PathBuf {
     let source = workspace().join("examples").join(name);
-    compile(name, &[source.with_extension("c")], &[])
+    compile(name, &[source.with_extension("c")])
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -106,7 +106,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Compiles C beside our own programs, once for each state of its folder.
-fn compile(name: &str, sources: &[PathBuf], options: &[&str]) -> PathBuf {
+fn compile(name: &str, sources: &[PathBuf]) -> PathBuf {
+    compile_with(&[], name, sources)
+}
+
+fn compile_with(options: &[&str], name: &str, sources: &[PathBuf]) -> PathBuf {
     let folder = profile_folder().join("c-programs");
     fs::create_dir_all(&folder).expect("the target folder is ours");
     let _lock = lock(&folder);

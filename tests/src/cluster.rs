@@ -25,7 +25,7 @@ pub struct Options {
     pub timeout: &'static str,
     /// How long a node keeps a page.
     pub quantum: &'static str,
-    /// Limits of the cluster that are not the default, such as `shmmni=3`.
+    /// Limits that are not the kernel's defaults, such as `shmmni=5`.
     pub limits: &'static [&'static str],
 }
 

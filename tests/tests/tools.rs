@@ -19,7 +19,7 @@ struct Commands(&'static str, i32, i32, i32);
 
 impl Commands {
     fn info(self) -> String {
-        format!("info {} {} 0", self.0, self.1)
+        format!("totals {} {} 0", self.0, self.1)
     }
 
     fn at(self, index: i64) -> String {
@@ -360,7 +360,7 @@ fn limits_are_the_clusters_where_every_key_is_distributed() {
         command.args(["-c", sysctl]).env("DIPC_KEYS", keys);
         apart(&mut command);
         let mut program = Program::run(command);
-        let limits = program.ask(format!("info msg {IPC_INFO} 0")).numbers();
+        let limits = program.ask(format!("totals msg {IPC_INFO} 0")).numbers();
         assert_eq!(limits[0], 1, "the highest index");
         // The pool's size is no number of queues here.
         assert_eq!(limits[1], 512_000);

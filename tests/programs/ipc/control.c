@@ -4,13 +4,11 @@
  * number, or "buffer" for memory of ours. */
 #include "ipc.h"
 
-#include <limits.h>
 #include <stddef.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <time.h>
-#include <unistd.h>
 
 union semun {
     int val;
@@ -134,8 +132,8 @@ static void tell_ints(struct line *l, int result, const int *values, int count)
         add(l, " %d", values[i]);
 }
 
-/* info KIND COMMAND ID: the result, and the structure's fields in their order */
-static void info(struct line *l)
+/* totals KIND COMMAND ID: the result of xxx_INFO, and the structure's fields in their order */
+static void totals(struct line *l)
 {
     const char *kind = text(l, 1);
     int command = (int)number(l, 2);
@@ -213,6 +211,13 @@ static void raw_msgsnd(struct line *l)
     tell(l, msgsnd((int)number(l, 1), pointer(l, 2), (size_t)number(l, 3), (int)number(l, 4)));
 }
 
+/* msgsnd_sized ID TYPE SIZE FLAGS: so many bytes, of no meaning */
+static void msgsnd_sized(struct line *l)
+{
+    *(long *)buffer = number(l, 2);
+    tell(l, msgsnd((int)number(l, 1), buffer, (size_t)number(l, 3), (int)number(l, 4)));
+}
+
 /* raw_msgrcv ID POINTER SIZE TYPE FLAGS */
 static void raw_msgrcv(struct line *l)
 {
@@ -245,12 +250,13 @@ const struct command controls[] = {
     {"stat", 3, stat_field},
     {"stat_index", 3, stat_index},
     {"set", 5, set},
-    {"info", 3, info},
+    {"totals", 3, totals},
     {"listed", 3, listed},
     {"raw_semop", 3, raw_semop},
     {"raw_semtimedop", 2, raw_semtimedop},
     {"semtimeout", 5, semtimeout},
     {"raw_msgsnd", 4, raw_msgsnd},
+    {"msgsnd_sized", 4, msgsnd_sized},
     {"raw_msgrcv", 5, raw_msgrcv},
     {"short_semctl", 3, short_semctl},
     {"now", 0, now},

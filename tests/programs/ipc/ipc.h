@@ -36,8 +36,8 @@ struct command {
     void (*run)(struct line *);
 };
 
-extern const struct command semaphores[], queues[], memory[], mappings[], controls[], identities[],
-    processes[], births[], listing[], traps[];
+extern const struct command semaphores[], queues[], memory[], mappings[], processes[], births[],
+    places[], controls[], users[], listing[], traps[];
 
 /* The answers. */
 void succeed(struct line *, long value);
@@ -65,7 +65,5 @@ void perform(char *words, char *answer);
 extern __thread sigjmp_buf on_fault;
 extern __thread volatile int may_fault;
 void catch_faults(void);
-
-/* Places of attachments, which tests name by their numbers; see memory.c. */
 
 #endif

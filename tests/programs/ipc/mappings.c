@@ -1,7 +1,6 @@
 /* Commands that change mappings, of attachments and of anything else. */
 #include "ipc.h"
 
-#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <unistd.h>
@@ -27,9 +26,6 @@ static void at_number(struct line *l)
 
 /* shmdt_at SLOT OFFSET */
 static void dt_place(struct line *l) { tell(l, shmdt(place(l))); }
-
-/* shmdt_null */
-static void dt_null(struct line *l) { tell(l, shmdt(NULL)); }
 
 /* munmap SLOT OFFSET LENGTH */
 static void unmap(struct line *l) { tell(l, munmap(place(l), (size_t)number(l, 3))); }
@@ -91,36 +87,10 @@ static void last_pid(struct line *l)
 static void lock(struct line *l) { tell(l, shmctl((int)number(l, 1), SHM_LOCK, NULL)); }
 static void unlock(struct line *l) { tell(l, shmctl((int)number(l, 1), SHM_UNLOCK, NULL)); }
 
-/* aligned SLOT: whether it begins at a multiple of SHMLBA */
-static void aligned(struct line *l)
-{
-    succeed(l, (uintptr_t)slots[number(l, 1) % SLOTS] % SHMLBA == 0);
-}
-
-/* brk: the break; brk BYTES: how far it moved when told to move so far */
-static void move_break(struct line *l)
-{
-    char *before = sbrk(0);
-    if (l->count < 2)
-        return succeed(l, (long)before);
-    if (sbrk(number(l, 1)) == (void *)-1)
-        return fail(l);
-    succeed(l, (char *)sbrk(0) - before);
-}
-
-/* above_break BYTES: the page so far above the break; the slot */
-static void above_break(struct line *l)
-{
-    uintptr_t place = (uintptr_t)sbrk(0) + (size_t)number(l, 1);
-    tell_slot(l, (char *)(place & ~(uintptr_t)(SHMLBA - 1)));
-}
-
 const struct command mappings[] = {
-    {"reserve", 1, reserve},   {"shmat_at", 4, at_place},  {"shmat_low", 3, at_number},
-    {"shmdt_at", 2, dt_place}, {"shmdt_null", 0, dt_null}, {"munmap", 3, unmap},
-    {"protect", 4, protect},   {"madvise", 4, advise},     {"mremap", 5, remap},
-    {"cover", 3, cover},       {"apart", 2, apart},        {"aligned", 1, aligned},
-    {"brk", 0, move_break},    {"above_break", 1, above_break},
-    {"shmwho", 1, who},        {"shmpid", 1, last_pid},    {"shmlock", 1, lock},
-    {"shmunlock", 1, unlock},  {NULL, 0, NULL},
+    {"reserve", 1, reserve},  {"shmat_at", 4, at_place}, {"shmat_low", 3, at_number},
+    {"shmdt_at", 2, dt_place}, {"munmap", 3, unmap},     {"protect", 4, protect},
+    {"madvise", 4, advise},   {"mremap", 5, remap},      {"cover", 3, cover},
+    {"apart", 2, apart},      {"shmwho", 1, who},        {"shmpid", 1, last_pid},
+    {"shmlock", 1, lock},     {"shmunlock", 1, unlock},  {NULL, 0, NULL},
 };

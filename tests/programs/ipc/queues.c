@@ -36,14 +36,14 @@ static void rcv(struct line *l)
 /* The byte at `place` of a message of this size that a test can tell from others. */
 static char pattern(long size, long place) { return (char)(size * 31 + place * 7 + 1); }
 
-/* msgsnd_pattern ID TYPE SIZE [FLAGS] */
+/* msgsnd_pattern ID TYPE SIZE */
 static void snd_pattern(struct line *l)
 {
     struct message m = {.type = number(l, 2)};
     long size = number(l, 3);
     for (long i = 0; i < size && i < LARGEST; i++)
         m.text[i] = pattern(size, i);
-    tell(l, msgsnd((int)number(l, 1), &m, (size_t)size, (int)number(l, 4)));
+    tell(l, msgsnd((int)number(l, 1), &m, (size_t)size, 0));
 }
 
 /* msgrcv_pattern ID TYPE: the size, and how many bytes are wrong */

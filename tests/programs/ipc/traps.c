@@ -5,7 +5,6 @@
 #include <dlfcn.h>
 #include <linux/futex.h>
 #include <spawn.h>
-#include <sys/ipc.h>
 #include <sys/sem.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -47,8 +46,8 @@ static void vfork_until_line(struct line *l)
     tell(l, waitpid(pid, &status, 0) == pid ? status : -1);
 }
 
-/* spawn PATH: runs a program by posix_spawn; its wait status */
-static void spawn(struct line *l)
+/* posix_spawn PATH: runs a program by posix_spawn; its wait status */
+static void spawn_program(struct line *l)
 {
     pid_t pid;
     int status;
@@ -71,14 +70,14 @@ static void fork_semop(struct line *l)
 /* futex_wake SLOT OFFSET: how many it woke */
 static void futex_wake(struct line *l)
 {
-    char *word = *slot(number(l, 1)) + number(l, 2);
+    char *word = place(l);
     tell(l, syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0));
 }
 
 /* futex_wait SLOT OFFSET VALUE: EAGAIN if the word is another */
 static void futex_wait(struct line *l)
 {
-    char *word = *slot(number(l, 1)) + number(l, 2);
+    char *word = place(l);
     tell(l, syscall(SYS_futex, word, FUTEX_WAIT, (int)number(l, 3), NULL, NULL, 0));
 }
 
@@ -86,7 +85,7 @@ const struct command traps[] = {
     {"syscall_semop", 2, by_number},
     {"plugin", 3, plugin},
     {"vfork_until_line", 0, vfork_until_line},
-    {"spawn", 1, spawn},
+    {"posix_spawn", 1, spawn_program},
     {"fork_semop", 2, fork_semop},
     {"futex_wake", 2, futex_wake},
     {"futex_wait", 3, futex_wait},

@@ -7,10 +7,13 @@ use std::path::PathBuf;
 
 use dipc_tests::artifacts::workspace;
 
-use crate::Section;
 use crate::case::Case;
 use crate::run::{Outcome, Outcomes};
 use crate::stage::World;
+use crate::{BEHAVIOURS, Section};
+
+/// What may differ at most: more would be another system.
+const MOST_DIFFERENCES: usize = 5;
 
 const HEADER: &str = "\
 # Conformance
@@ -54,17 +57,20 @@ impl Report {
     /// Of all cases. A cell that could not be tried here stays as it is.
     pub(crate) fn new(sections: &[Section], outcomes: &Outcomes) -> Self {
         let before = fs::read_to_string(path()).unwrap_or_default();
-        let mut text = HEADER.to_owned();
+        let mut tables = String::new();
         for section in sections {
             let heading =
                 "| | behaviour | kernel | one node | two nodes |\n|--:|---|---|---|---|\n";
-            let _ = write!(text, "\n## {}\n\n{heading}", section.title);
+            let _ = write!(tables, "\n## {}\n\n{heading}", section.title);
             for case in section.cases {
-                let _ = writeln!(text, "{}", row(case, outcomes, &before));
+                let _ = writeln!(tables, "{}", row(case, outcomes, &before));
             }
         }
-        let _ = write!(text, "\n{}\n{PIDS}", differences(outcomes, &before));
-        Report { text }
+        let summary = summary(&tables);
+        let differences = differences(outcomes, &before);
+        Report {
+            text: format!("{HEADER}\n{summary}\n{tables}\n{differences}\n{PIDS}"),
+        }
     }
 
     /// Writes it if `DIPC_BLESS` is set; else it must be there already.
@@ -105,6 +111,21 @@ fn row(case: &Case, outcomes: &Outcomes, before: &str) -> String {
         let _ = write!(row, " {cell} |");
     }
     row
+}
+
+/// How many lines are what.
+fn summary(tables: &str) -> String {
+    let rows = tables
+        .lines()
+        .filter(|line| line.ends_with(" |") && !line.starts_with("| |"));
+    let count = |wanted: &str| rows.clone().filter(|row| row.contains(wanted)).count();
+    let (differ, wait) = (count("| differs |"), count("| not yet: "));
+    let mut text = format!("Of {BEHAVIOURS} lines {differ} differ");
+    if wait > 0 {
+        let _ = write!(text, ", and {wait} are not yet as they should be");
+    }
+    assert!(differ <= MOST_DIFFERENCES, "{text}: too many");
+    text + "; all others are the kernel's."
 }
 
 /// A cell of the document that is there.

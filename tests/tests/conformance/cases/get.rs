@@ -208,7 +208,7 @@ fn bits_asked_for(s: &mut Stage<'_>) {
 
 fn shm_size_limits(s: &mut Stage<'_>) {
     let [_, mut b] = s.participants();
-    let shmmax = b.ask("info shm 3 0").numbers()[1] as u64;
+    let shmmax = b.ask("totals shm 3 0").numbers()[1] as u64;
     for size in [0, u64::MAX, shmmax + 1] {
         let key = s.key();
         b.fails(format!("shmget {key} {} {CREATE}", size as i64), "EINVAL");

@@ -33,7 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         72,
-        "IPC_SET that takes the permission away ends waiting receivers and senders by EACCES",
+        "IPC_SET that takes the permission away ends waiting receivers by EACCES, and senders when there is room",
         permission_lost,
     )
     .by_root(),
@@ -122,7 +122,7 @@ fn send_errors(s: &mut Stage<'_>) {
     b.fails(format!("raw_msgsnd {id} 1 -1 0"), "EFAULT");
     b.fails("raw_msgsnd -1 1 9999 0", "EFAULT");
     for size in [-1, 8193] {
-        b.fails(format!("msgsnd_pattern {id} 1 {size}"), "EINVAL");
+        b.fails(format!("msgsnd_sized {id} 1 {size} 0"), "EINVAL");
     }
     for wrong_type in [0, -1] {
         b.fails(format!("msgsnd {id} {wrong_type} 0 text"), "EINVAL");
@@ -135,10 +135,10 @@ fn permission_before_fullness(s: &mut Stage<'_>) {
     let mut a = s.user(ALICE, &[], 0);
     let mut b = s.user(BOB, &[], 0);
     let id = a.must("msgget 0 01604");
-    a.must(format!("msgsnd_pattern {id} 1 8192"));
-    a.must(format!("msgsnd_pattern {id} 1 8192"));
-    a.fails(format!("msgsnd_pattern {id} 1 1 {NOWAIT}"), "EAGAIN");
-    b.fails(format!("msgsnd_pattern {id} 1 1 {NOWAIT}"), "EACCES");
+    a.must(format!("msgsnd_sized {id} 1 8192 0"));
+    a.must(format!("msgsnd_sized {id} 1 8192 0"));
+    a.fails(format!("msgsnd_sized {id} 1 1 {NOWAIT}"), "EAGAIN");
+    b.fails(format!("msgsnd_sized {id} 1 1 {NOWAIT}"), "EACCES");
 }
 
 fn fullness(s: &mut Stage<'_>) {
@@ -162,14 +162,15 @@ fn permission_lost(s: &mut Stage<'_>) {
     let full = queue(&mut a);
     a.must(format!("msgset {full} 1"));
     a.must(format!("msgsnd {full} 1 0 x"));
-    for (waits_for, call) in [
-        (id, format!("msgrcv {id} 9 0 0")),
-        (full, format!("msgsnd {full} 1 0 y")),
-    ] {
-        b.block(call);
-        a.must(format!("set msg {waits_for} {ALICE} {ALICE} 0600 1"));
-        b.answers("! EACCES");
-    }
+    b.block(format!("msgrcv {id} 9 0 0"));
+    a.must(format!("set msg {id} {ALICE} {ALICE} 0600"));
+    b.answers("! EACCES");
+    // A sender is woken when there is room, and looks then.
+    b.block(format!("msgsnd {full} 1 0 y"));
+    a.must(format!("set msg {full} {ALICE} {ALICE} 0600 1"));
+    b.until_blocked(b.pid());
+    a.gives(format!("msgrcv {full} 9 0 0"), "= 1 1 x");
+    b.answers("! EACCES");
 }
 
 fn qbytes_changes(s: &mut Stage<'_>) {
@@ -320,7 +321,7 @@ fn empty(s: &mut Stage<'_>) {
 fn negative_size(s: &mut Stage<'_>) {
     let [mut a, mut b] = s.participants();
     let id = queue(&mut a);
-    b.fails(format!("msgsnd_pattern {id} 1 -1"), "EINVAL");
+    b.fails(format!("msgsnd_sized {id} 1 -1 0"), "EINVAL");
     b.fails(format!("raw_msgrcv {id} buffer -1 0 0"), "EINVAL");
 }
 

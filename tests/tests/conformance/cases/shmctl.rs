@@ -128,7 +128,7 @@ fn by_index(s: &mut Stage<'_>) {
     for kind in KINDS {
         let id = object(&mut a, kind, 0o600);
         let (stat, stat_any) = stat_commands(kind);
-        let highest = a.must(format!("info {kind} {} 0", info_command(kind)));
+        let highest = a.must(format!("totals {kind} {} 0", info_command(kind)));
         let index = (0..=highest)
             .find(|index| {
                 a.ask(format!("stat_index {kind} {stat} {index}")) == format!("= {id}").as_str()
@@ -171,9 +171,9 @@ fn info(s: &mut Stage<'_>) {
     assert_eq!(counted(&mut b, "shm", [1, 2]), [segments + 1, pages + 3]);
     for kind in KINDS {
         for command in [IPC_INFO, info_command(kind)] {
-            let highest = a.must(format!("info {kind} {command} 0"));
+            let highest = a.must(format!("totals {kind} {command} 0"));
             assert!(highest >= 1, "{kind}: there are two");
-            assert_eq!(b.must(format!("info {kind} {command} 12345")), highest);
+            assert_eq!(b.must(format!("totals {kind} {command} 12345")), highest);
         }
     }
 }
@@ -185,14 +185,14 @@ fn counted<const N: usize>(
     places: [usize; N],
 ) -> [i64; N] {
     let fields = who
-        .ask(format!("info {kind} {} 0", info_command(kind)))
+        .ask(format!("totals {kind} {} 0", info_command(kind)))
         .numbers();
     places.map(|place| fields[place])
 }
 
 fn shminfo(s: &mut Stage<'_>) {
     let [_, mut b] = s.participants();
-    let fields = b.ask(format!("info shm {IPC_INFO} 0")).numbers();
+    let fields = b.ask(format!("totals shm {IPC_INFO} 0")).numbers();
     let [_, _shmmax, shmmin, shmmni, shmseg] = fields[..] else {
         panic!("{fields:?}");
     };

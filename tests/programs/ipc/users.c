@@ -1,4 +1,4 @@
-/* Commands on who a process is. */
+/* Commands on who a process is, and on other processes by their pids. */
 #include "ipc.h"
 
 #include <grp.h>
@@ -46,7 +46,7 @@ static void identity(struct line *l)
 /* kill PID SIGNAL */
 static void send_signal(struct line *l) { tell(l, kill((pid_t)number(l, 1), (int)number(l, 2))); }
 
-const struct command identities[] = {
+const struct command users[] = {
     {"identity", 3, identity},
     {"kill", 2, send_signal},
     {NULL, 0, NULL},
