@@ -478,6 +478,25 @@ fn ipc_stat_the_file_and_dipc_ls_agree_behaviour_120() {
 }
 
 #[test]
+fn the_resident_column_is_what_lies_in_this_nodes_memory() {
+    if !can_be_apart("the rss column") {
+        return;
+    }
+    let (cluster, mut maker, [_, _, segment]) = cluster();
+    maker.must(format!("shmat {segment} 0"));
+    maker.must("poke 0 8 9");
+    let mut programs = [1, 2].map(|number| program_apart(cluster.node(number)));
+    let resident = programs.each_mut().map(|program| {
+        let look = format!("{:?}", program.ask("look open /proc/sysvipc/shm"));
+        let line = lines_with(&look.replace('|', "\n"), &segment.to_string()).join("");
+        line.split_whitespace().nth(14).map(str::to_owned)
+    });
+    assert_eq!(resident, [Some("4096".into()), Some("0".into())]);
+    let pages = programs.map(|mut program| program.ask(SHM.info()).numbers()[3]);
+    assert_eq!(pages, [1, 0]);
+}
+
+#[test]
 fn a_dead_nodes_objects_are_listed_no_more() {
     if !can_be_apart("a list without a dead node") {
         return;
