@@ -47,6 +47,7 @@ impl Drop for Open {
 /// lists in its place, if there is anything to add.
 pub(crate) fn merge(fd: c_int, kind: Kind) {
     if is_to_read(fd)
+        && is_in_proc(fd)
         && let Some(lines) = lines(kind)
         && replace(fd, &lines).is_err()
     {
@@ -61,6 +62,16 @@ fn is_to_read(fd: c_int) -> bool {
     // SAFETY: F_GETFL takes no memory.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
     flags >= 0 && flags & (libc::O_ACCMODE | libc::O_PATH) == libc::O_RDONLY
+}
+
+/// Whether it is the kernel's file, and not one that somebody has put in a root
+/// directory of his own.
+fn is_in_proc(fd: c_int) -> bool {
+    // SAFETY: any bytes are a statfs.
+    let mut system: libc::statfs = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel writes one statfs, which lives through the call.
+    let result = unsafe { libc::fstatfs(fd, &raw mut system) };
+    result == 0 && system.f_type == libc::PROC_SUPER_MAGIC
 }
 
 /// The cluster's lines; `None` if there are none, or nobody to ask.

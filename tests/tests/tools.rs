@@ -166,17 +166,14 @@ fn ipcrm_removes_by_key_and_by_id_what_another_node_made() {
 
 #[test]
 fn a_key_that_both_have_is_the_kernels_for_ipcrm() {
-    if !have("ipcrm of a local key", &["ipcrm"]) {
+    let what = "ipcrm in a program's namespace";
+    if !skip::unless_root(what) || !have(what, &["ipcrm", "nsenter"]) {
         return;
     }
     let (cluster, mut maker, [set, ..]) = cluster();
     let mut local = program_apart(cluster.node(2));
     let id = local.must("semget 0x5e1 1 01600");
-    // A child of the program shares its namespace.
     let namespace = format!("/proc/{}/ns/ipc", local.pid());
-    if !geteuid().is_root() {
-        return skip::because("ipcrm in a program's namespace", "not root");
-    }
     let mut ipcrm = cluster.node(2).command("nsenter");
     ipcrm.args([&format!("--ipc={namespace}"), "ipcrm", "-S", "0x5e1"]);
     assert!(ipcrm.status().expect("nsenter can be run").success());
@@ -350,7 +347,7 @@ fn stat_by_index_needs_read_permission_and_stat_any_none_behaviour_117() {
 
 #[test]
 fn limits_are_the_clusters_where_every_key_is_distributed() {
-    if !skip::unless_root("limits of a namespace") || !have("limits", &["sysctl"]) {
+    if !skip::unless_root("limits of a namespace") || !can_be_apart("limits of a namespace") {
         return;
     }
     let (cluster, ..) = cluster();
@@ -483,6 +480,25 @@ fn ipc_stat_the_file_and_dipc_ls_agree_behaviour_120() {
         assert_eq!(seen.map(|o| &o["nattch"]), Some(&attached.into()));
         maker.must(format!("shmat {segment} 0"));
     }
+}
+
+#[test]
+fn the_resident_column_is_what_lies_in_this_nodes_memory() {
+    if !can_be_apart("the rss column") {
+        return;
+    }
+    let (cluster, mut maker, [_, _, segment]) = cluster();
+    maker.must(format!("shmat {segment} 0"));
+    maker.must("poke 0 8 9");
+    let mut programs = [1, 2].map(|number| program_apart(cluster.node(number)));
+    let resident = programs.each_mut().map(|program| {
+        let look = format!("{:?}", program.ask("look open /proc/sysvipc/shm"));
+        let line = lines_with(&look.replace('|', "\n"), &segment.to_string()).join("");
+        line.split_whitespace().nth(14).map(str::to_owned)
+    });
+    assert_eq!(resident, [Some("4096".into()), Some("0".into())]);
+    let pages = programs.map(|mut program| program.ask(SHM.info()).numbers()[3]);
+    assert_eq!(pages, [1, 0]);
 }
 
 #[test]

@@ -212,3 +212,92 @@ fn limits(limits: &semantics::Limits) -> Limits {
         shmall: limits.shmall,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::Arc;
+    use std::thread;
+
+    use dipc_wire::NodeId;
+    use dipc_wire::call::{MsgStat, SemStat};
+    use dipc_wire::frame::FrameBuffer;
+
+    use super::super::link::Pending;
+    use super::super::testing::{link_to, solo_node};
+    use super::*;
+
+    fn entry(home: u8, stat: Reply<'static>) -> Entry<'static> {
+        let home = NodeId::new(home).unwrap();
+        let id = ObjectId::new(home, 5);
+        Entry { id, stat }
+    }
+
+    /// What the node makes of a peer's answer.
+    fn heard(node: &Arc<Node>, answer: Vec<u8>) -> Vec<Described> {
+        let (link, mut peer) = link_to(node, 2, 1);
+        let asking = thread::spawn({
+            let node = node.clone();
+            move || node.objects_of_cluster(Kind::Sem)
+        });
+        let mut buffer = FrameBuffer::new();
+        let tag = loop {
+            if let Some(frame) = buffer.next_frame().unwrap() {
+                match frame.message().unwrap() {
+                    Message::Census { tag, kind } => {
+                        assert_eq!(kind, Kind::Sem);
+                        break tag;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            let count = peer.read(buffer.space()).unwrap();
+            buffer.filled(count);
+        };
+        let Some(Pending::Rows(sender)) = link.take(tag) else {
+            panic!("nobody waits")
+        };
+        sender.send(answer).unwrap();
+        asking.join().unwrap()
+    }
+
+    #[test]
+    fn a_peer_speaks_for_its_own_objects_of_the_kind_asked_for_only() {
+        let own = entry(2, Reply::Sem(SemStat::default()));
+        let answer = [
+            entry(3, Reply::Sem(SemStat::default())),
+            entry(2, Reply::Msg(MsgStat::default())),
+            entry(2, Reply::Done),
+            own.clone(),
+        ];
+        let node = solo_node();
+        let objects = heard(&node, postcard::to_stdvec(&answer[..]).unwrap());
+        assert_eq!(objects, [(own.id, own.stat)]);
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_is_empty() {
+        let node = solo_node();
+        assert_eq!(heard(&node, vec![0xff; 20]), []);
+    }
+
+    #[test]
+    fn names_of_a_peers_users_become_this_nodes_numbers() {
+        let perm = dipc_wire::call::Perm {
+            uid: 77,
+            owner: "root",
+            cuid: 78,
+            creator: "nobody has this login",
+            ..Default::default()
+        };
+        let stat = SemStat {
+            perm,
+            ..SemStat::default()
+        };
+        let answer = [entry(2, Reply::Sem(stat))];
+        let node = solo_node();
+        let objects = heard(&node, postcard::to_stdvec(&answer[..]).unwrap());
+        let perm = objects[0].1.perm().unwrap();
+        assert_eq!((perm.uid, perm.cuid), (0, 78));
+    }
+}
