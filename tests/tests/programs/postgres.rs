@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use dipc_tests::artifacts::built;
 use dipc_tests::process::{Process, into_file};
 use dipc_tests::wait::until;
 use dipc_tests::{Cluster, Node, skip};
@@ -62,6 +63,8 @@ impl<'c> Server<'c> {
             process: None,
         };
         server.share();
+        // What was built may lie where this user cannot read.
+        fs::copy(built("libdipc.so"), server.library()).unwrap();
         let (uid, gid) = (server.user.uid.as_raw(), server.user.gid.as_raw());
         chown(&server.folder, Some(uid), Some(gid)).unwrap();
         let [data, share] = ["data", "share"].map(|name| server.folder.join(name));
@@ -69,6 +72,10 @@ impl<'c> Server<'c> {
         initdb.args(["--auth=trust", "--no-sync", "--locale=C", "--username=me"]);
         server.run(initdb.arg("-D").arg(data).arg("-L").arg(share));
         server
+    }
+
+    fn library(&self) -> PathBuf {
+        self.folder.join("libdipc.so")
     }
 
     /// A folder of initdb's input with our settings in it, so that they hold for
@@ -99,6 +106,7 @@ impl<'c> Server<'c> {
             .uid(self.user.uid.as_raw())
             .gid(self.user.gid.as_raw())
             .current_dir(&self.folder)
+            .env("LD_PRELOAD", self.library())
             .env("PGHOST", &self.folder)
             .env("PGUSER", "me")
             .env("PGDATABASE", "postgres")
