@@ -9,6 +9,7 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,7 +36,14 @@ static void serve(int fd)
     _exit(0);
 }
 
-/* fork: number of the child, and its pid */
+/* Forks by libc's fork, or by the system call whose number is given. */
+static pid_t fork_as_told(const struct line *l)
+{
+    long call = number(l, 1);
+    return call ? syscall(call, call == SYS_clone ? SIGCHLD : 0, 0, 0, 0, 0) : fork();
+}
+
+/* fork [SYSTEM-CALL]: number of the child, and its pid */
 static void fork_child(struct line *l)
 {
     int ends[2], number = 0;
@@ -43,7 +51,7 @@ static void fork_child(struct line *l)
         number++;
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == -1)
         return fail(l);
-    pid_t pid = fork();
+    pid_t pid = fork_as_told(l);
     if (pid == -1)
         return fail(l);
     if (pid == 0) {
