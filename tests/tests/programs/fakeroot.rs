@@ -10,7 +10,7 @@ use dipc_tests::process::Process;
 use dipc_tests::wait::until;
 use dipc_tests::{Cluster, Node, artifacts, skip};
 
-use crate::{distributed, objects};
+use crate::{distributed, objects, until_no_objects};
 
 const KEY: &str = "1735287157";
 
@@ -84,7 +84,7 @@ fn remembers(server: usize, client: usize) {
     assert_eq!(client("stat", &["-c", "%u %g %a"]), "123 456 4711\n");
 
     server.end();
-    assert_eq!(objects(cluster.node(1)), [""; 0]);
+    until_no_objects(cluster.node(1));
 }
 
 #[test]

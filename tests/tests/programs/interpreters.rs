@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dipc_tests::{Cluster, Program};
 
-use crate::{distributed, objects};
+use crate::{distributed, objects, until_no_objects};
 
 /// A language and its script.
 pub(crate) struct Actor {
@@ -68,7 +68,7 @@ impl Actor {
         for program in [a, b] {
             program.exit();
         }
-        assert_eq!(objects(cluster.node(1)), [""; 0]);
+        until_no_objects(cluster.node(1));
     }
 }
 

@@ -19,7 +19,7 @@ use dipc_tests::{Cluster, Node, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 
-use crate::{distributed, objects};
+use crate::{distributed, objects, until_no_objects};
 
 const WHAT: &str = "PostgreSQL with every key distributed";
 /// Whom it runs as: any user whom `/etc/passwd` knows.
@@ -237,7 +237,7 @@ fn a_database_works_crashes_recovers_and_leaves_nothing_behind() {
     }
     let cluster = Cluster::start(1);
     let mut server = Server::create(&cluster, bin);
-    assert_eq!(objects(cluster.node(1)), [""; 0], "initdb has ended");
+    until_no_objects(cluster.node(1));
     server.start();
     assert!(objects(cluster.node(1)).len() > 2, "none is local");
     server.run(server.command("pgbench").args(["-i", "-q", "-s", "1"]));
@@ -254,12 +254,12 @@ fn a_database_works_crashes_recovers_and_leaves_nothing_behind() {
     server.bench(100);
 
     server.stop();
-    assert_eq!(objects(cluster.node(1)), [""; 0]);
+    until_no_objects(cluster.node(1));
     server.start();
     server.balances();
     server.query_in_parallel();
     server.stop();
-    assert_eq!(objects(cluster.node(1)), [""; 0]);
+    until_no_objects(cluster.node(1));
     let log = server.log();
     assert!(!log.contains("PANIC"), "{log}");
 }
