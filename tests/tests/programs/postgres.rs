@@ -2,11 +2,11 @@
 //! segments, all of them distributed: made, loaded, queried in parallel, crashed,
 //! recovered, restarted.
 //!
-//! It refuses to run as root, and reads files straight into its shared memory,
-//! which only root's dipcd serves (README, limits): so the test needs root, and
-//! runs the server as an ordinary user.
+//! It reads files straight into its shared memory, which needs a userfaultfd that
+//! not everybody may have (README, limits). It refuses to run as root: root's
+//! dipcd serves it as an ordinary user.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -17,13 +17,11 @@ use dipc_tests::process::{Process, into_file};
 use dipc_tests::wait::until;
 use dipc_tests::{Cluster, Node, skip};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User};
+use nix::unistd::{Pid, User, geteuid};
 
 use crate::{distributed, objects, until_no_objects};
 
 const WHAT: &str = "PostgreSQL with every key distributed";
-/// Whom it runs as: any user whom `/etc/passwd` knows.
-const USER: &str = "nobody";
 const SETTINGS: &str = "
 shared_memory_type = sysv
 dynamic_shared_memory_type = sysv
@@ -38,6 +36,30 @@ fn programs() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let folders = versions.map(|version| version.path().join("bin"));
     folders.filter(|bin| bin.join("initdb").exists()).max()
+}
+
+/// Whom the server runs as.
+fn whom_to_run_as() -> User {
+    let user = if geteuid().is_root() {
+        User::from_name("nobody")
+    } else {
+        User::from_uid(geteuid())
+    };
+    user.unwrap().expect("PostgreSQL wants a user with a name")
+}
+
+/// Whether dipcd can serve faults inside system calls; if not, says so.
+fn kernel_can_be_served() -> bool {
+    let device = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/userfaultfd");
+    let setting = fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
+    let can = device.is_ok() || setting.is_ok_and(|setting| setting.trim() == "1");
+    if !can {
+        skip::because(WHAT, "/dev/userfaultfd cannot be opened");
+    }
+    can
 }
 
 /// A database server on a node.
@@ -58,7 +80,7 @@ impl<'c> Server<'c> {
         let server = Server {
             node: cluster.node(1),
             bin,
-            user: User::from_name(USER).unwrap().unwrap(),
+            user: whom_to_run_as(),
             folder,
             process: None,
         };
@@ -232,7 +254,7 @@ fn a_database_works_crashes_recovers_and_leaves_nothing_behind() {
     let Some(bin) = programs() else {
         return skip::because(WHAT, "no PostgreSQL");
     };
-    if !skip::unless_root(WHAT) {
+    if !kernel_can_be_served() {
         return;
     }
     let cluster = Cluster::start(1);
