@@ -93,6 +93,7 @@ fn tell(session: &mut Session, adopt: bool) -> Result<bool, Trouble> {
 
 /// Makes a fork by its number, after which libc runs no handlers: `make` gives 0
 /// in the child.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn made_by_number(make: impl FnOnce() -> libc::c_long) -> libc::c_long {
     let made = make();
     if made == 0 {

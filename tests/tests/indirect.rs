@@ -1,5 +1,7 @@
 //! What reaches the library by libc's `syscall` and by no name of its own.
 
+#![cfg(target_arch = "x86_64")]
+
 use dipc_tests::{CREATE, Cluster, wait};
 
 const PAGE: i64 = 4096;

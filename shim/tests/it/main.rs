@@ -9,6 +9,7 @@ mod calls;
 mod descriptors;
 mod fake;
 mod memory;
+#[cfg(target_arch = "x86_64")]
 mod plugins;
 mod probe;
 mod signals;
