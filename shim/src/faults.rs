@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
 use crate::descriptor::{Descriptor, Shelf};
-use crate::{generation, notice, sys};
+use crate::{generation, notice, raw, sys};
 
 /// `USERFAULTFD_IOC_NEW`: `_IO(0xAA, 0x00)`, `<linux/userfaultfd.h>`.
 const IOC_NEW: libc::Ioctl = 0xaa00;
@@ -51,7 +51,7 @@ pub(crate) fn make(device: Option<c_int>) -> sys::Result<c_int> {
 
 fn by_device(device: c_int, flags: c_int) -> sys::Result<c_int> {
     // SAFETY: takes no memory.
-    let made = unsafe { libc::syscall(libc::SYS_ioctl, device, IOC_NEW, flags) };
+    let made = unsafe { raw::syscall(libc::SYS_ioctl, device, IOC_NEW, flags) };
     sys::checked(made).map(|fd| fd as c_int)
 }
 
@@ -59,7 +59,7 @@ fn by_device(device: c_int, flags: c_int) -> sys::Result<c_int> {
 /// [`USER_MODE_ONLY`] as anybody.
 fn by_right(flags: c_int) -> sys::Result<c_int> {
     // SAFETY: takes no memory.
-    let made = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
+    let made = unsafe { raw::syscall(libc::SYS_userfaultfd, flags) };
     sys::checked(made).map(|fd| fd as c_int)
 }
 

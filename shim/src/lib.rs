@@ -51,6 +51,7 @@ mod mapping;
 mod msg;
 mod notice;
 mod outcome;
+mod raw;
 mod sem;
 mod session;
 mod settings;

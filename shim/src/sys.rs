@@ -9,6 +9,8 @@ use core::mem::MaybeUninit;
 
 use libc::{c_int, c_long};
 
+use crate::raw;
+
 /// A system call's result, or its `errno`.
 pub(crate) type Result<T> = core::result::Result<T, c_int>;
 
@@ -36,13 +38,13 @@ pub(crate) fn checked(result: c_long) -> Result<usize> {
 /// `write`, whose failure nobody can be told.
 pub(crate) fn write(fd: c_int, bytes: &[u8]) {
     // SAFETY: the kernel reads `bytes`, which lives through the call.
-    unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) };
+    unsafe { raw::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) };
 }
 
 /// `close`. The number is free afterwards, whatever the result.
 pub(crate) fn close(fd: c_int) {
     // SAFETY: callers close descriptors of their own only (see `Descriptor`).
-    unsafe { libc::syscall(libc::SYS_close, fd) };
+    unsafe { raw::syscall(libc::SYS_close, fd) };
 }
 
 /// `fstat`: device and inode.
@@ -51,7 +53,7 @@ pub(crate) fn identity(fd: c_int) -> Result<(u64, u64)> {
     // SAFETY: the kernel writes a whole `stat`, which is libc's on 64-bit
     // processors, when it returns 0.
     unsafe {
-        checked(libc::syscall(libc::SYS_fstat, fd, stat.as_mut_ptr()))?;
+        checked(raw::syscall(libc::SYS_fstat, fd, stat.as_mut_ptr()))?;
         let stat = stat.assume_init();
         Ok((stat.st_dev, stat.st_ino))
     }
@@ -60,14 +62,14 @@ pub(crate) fn identity(fd: c_int) -> Result<(u64, u64)> {
 /// `fcntl(F_DUPFD_CLOEXEC)`: a copy whose number is `lowest` or more.
 pub(crate) fn duplicate(fd: c_int, lowest: c_int) -> Result<c_int> {
     // SAFETY: no memory is passed.
-    let copy = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, lowest) };
+    let copy = unsafe { raw::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, lowest) };
     checked(copy).map(|fd| fd as c_int)
 }
 
 /// The process's own id as the kernel says it now.
 pub(crate) fn getpid() -> i32 {
     // SAFETY: no arguments.
-    unsafe { libc::syscall(libc::SYS_getpid) as i32 }
+    unsafe { raw::syscall(libc::SYS_getpid) as i32 }
 }
 
 /// The page size.
