@@ -11,7 +11,7 @@
 use core::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::generation;
+use crate::{generation, raw};
 
 /// 0 when free; else who holds it, [`HELD`] and perhaps [`AWAITED`].
 static LOCK: AtomicU32 = AtomicU32::new(0);
@@ -90,7 +90,7 @@ impl Drop for Held {
 fn futex(operation: libc::c_int, value: u32) {
     // SAFETY: a static word; no time-out.
     unsafe {
-        libc::syscall(
+        raw::syscall(
             libc::SYS_futex,
             LOCK.as_ptr(),
             operation | libc::FUTEX_PRIVATE_FLAG,

@@ -7,10 +7,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use libc::{c_int, c_long};
+use libc::c_int;
 
 use crate::descriptor::{Descriptor, Shelf};
-use crate::{generation, notice, sys};
+use crate::{generation, notice, raw, sys};
 
 /// `USERFAULTFD_IOC_NEW`: `_IO(0xAA, 0x00)`, `<linux/userfaultfd.h>`.
 const IOC_NEW: libc::Ioctl = 0xaa00;
@@ -35,25 +35,32 @@ pub(crate) fn daemon_changed() {
     GIVEN.store(0, Ordering::Relaxed);
 }
 
-/// Makes a userfaultfd of this process: from the device if there is one, so
-/// that it serves faults inside system calls too. Says on stderr why not.
+/// Makes a userfaultfd of this process: one that serves faults inside system
+/// calls too, by the device or by right, if this process may have it. Says on
+/// stderr why there is none at all.
 pub(crate) fn make(device: Option<c_int>) -> sys::Result<c_int> {
     let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
-    let device = device.or_else(|| DEVICE.get());
-    // SAFETY: neither call takes memory.
-    let made = unsafe {
-        device
-            .and_then(|device| sys::checked(libc::ioctl(device, IOC_NEW, flags).into()).ok())
-            .map_or_else(
-                || {
-                    let flags = c_long::from(flags | USER_MODE_ONLY);
-                    sys::checked(libc::syscall(libc::SYS_userfaultfd, flags))
-                },
-                Ok,
-            )
-    };
-    made.map(|fd| fd as c_int)
+    device
+        .or_else(|| DEVICE.get())
+        .ok_or(libc::ENODEV)
+        .and_then(|device| by_device(device, flags))
+        .or_else(|_| by_right(flags))
+        .or_else(|_| by_right(flags | USER_MODE_ONLY))
         .inspect_err(|errno| notice::no_userfaultfd(*errno))
+}
+
+fn by_device(device: c_int, flags: c_int) -> sys::Result<c_int> {
+    // SAFETY: takes no memory.
+    let made = unsafe { raw::syscall(libc::SYS_ioctl, device, IOC_NEW, flags) };
+    sys::checked(made).map(|fd| fd as c_int)
+}
+
+/// As root, or where `vm.unprivileged_userfaultfd` is 1, or by
+/// [`USER_MODE_ONLY`] as anybody.
+fn by_right(flags: c_int) -> sys::Result<c_int> {
+    // SAFETY: takes no memory.
+    let made = unsafe { raw::syscall(libc::SYS_userfaultfd, flags) };
+    sys::checked(made).map(|fd| fd as c_int)
 }
 
 /// The daemon has got `fd`, of this process: keep it open. An ancestor's is

@@ -6,6 +6,7 @@ use core::ffi::c_void;
 use dipc_wire::Kind;
 use libc::{c_int, c_long};
 
+use crate::raw;
 use crate::sys::{self, checked};
 
 /// `IPC_INFO` and `*_INFO`: `buffer` is filled, and the highest index returned.
@@ -22,9 +23,9 @@ pub(crate) unsafe fn info(
     // SAFETY: the kernel writes one structure to `buffer`, which has room for it.
     let result = checked(unsafe {
         match kind {
-            Kind::Sem => libc::syscall(libc::SYS_semctl, id, 0 as c_long, command, buffer),
-            Kind::Msg => libc::syscall(libc::SYS_msgctl, id, command, buffer),
-            Kind::Shm => libc::syscall(libc::SYS_shmctl, id, command, buffer),
+            Kind::Sem => raw::syscall(libc::SYS_semctl, id, 0 as c_long, command, buffer),
+            Kind::Msg => raw::syscall(libc::SYS_msgctl, id, command, buffer),
+            Kind::Shm => raw::syscall(libc::SYS_shmctl, id, command, buffer),
         }
     });
     result.map(|highest| highest as c_int)
@@ -36,9 +37,9 @@ pub(crate) fn find(kind: Kind, key: i32, size: u64, flags: c_int) -> sys::Result
     // SAFETY: no memory is passed.
     let result = checked(unsafe {
         match kind {
-            Kind::Sem => libc::syscall(libc::SYS_semget, key, size as c_long, flags),
-            Kind::Msg => libc::syscall(libc::SYS_msgget, key, flags),
-            Kind::Shm => libc::syscall(libc::SYS_shmget, key, size as c_long, flags),
+            Kind::Sem => raw::syscall(libc::SYS_semget, key, size as c_long, flags),
+            Kind::Msg => raw::syscall(libc::SYS_msgget, key, flags),
+            Kind::Shm => raw::syscall(libc::SYS_shmget, key, size as c_long, flags),
         }
     });
     result.map(|id| id as c_int)

@@ -58,6 +58,7 @@ mod mapping;
 mod msg;
 mod notice;
 mod outcome;
+mod raw;
 mod relocate;
 mod sem;
 mod sender;

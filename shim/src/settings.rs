@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     /// `IPC_DIPC` has its meaning.
     pub(crate) flag_counts: bool,
     /// `RTLD_DEEPBIND` has its meaning.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) keep_deepbind: bool,
     /// A distributed `*get` without daemon is an error.
     pub(crate) require: bool,

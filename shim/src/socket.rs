@@ -11,6 +11,7 @@ use dipc_wire::local::{ONE_PACKET, PACKET};
 use libc::{c_int, c_long, c_void, iovec, ucred};
 
 use crate::descriptor::Descriptor;
+use crate::raw;
 use crate::sys::{self, checked};
 use crate::user_memory::UserBytes;
 
@@ -71,7 +72,7 @@ impl Socket {
         }
         // SAFETY: no memory is passed.
         let fd = checked(unsafe {
-            libc::syscall(
+            raw::syscall(
                 libc::SYS_socket,
                 libc::AF_UNIX,
                 libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
@@ -93,7 +94,7 @@ impl Socket {
         loop {
             // SAFETY: the kernel reads the address, which lives through the call.
             let result = checked(unsafe {
-                libc::syscall(
+                raw::syscall(
                     libc::SYS_connect,
                     self.0,
                     core::ptr::from_ref(address),
@@ -114,7 +115,7 @@ impl Socket {
         };
         // SAFETY: the kernel reads the timeval, which lives through the call.
         let result = unsafe {
-            libc::syscall(
+            raw::syscall(
                 libc::SYS_setsockopt,
                 self.0,
                 libc::SOL_SOCKET,
@@ -171,7 +172,7 @@ impl Socket {
             // SAFETY: control is ours and lives through the call; the parts are
             // checked by the kernel.
             let result = checked(unsafe {
-                libc::syscall(
+                raw::syscall(
                     libc::SYS_sendmsg,
                     self.0,
                     &raw const message,
@@ -194,7 +195,7 @@ impl Socket {
         // of ours or the caller's own, of that length.
         let result = checked(unsafe {
             let null = core::ptr::null::<c_void>();
-            libc::syscall(
+            raw::syscall(
                 libc::SYS_recvfrom,
                 self.0,
                 room.start,
@@ -222,7 +223,7 @@ impl Socket {
         control.offer(&mut message);
         // SAFETY: all buffers are ours and live through the call.
         let result = checked(unsafe {
-            libc::syscall(
+            raw::syscall(
                 libc::SYS_recvmsg,
                 self.0,
                 &raw mut message,
@@ -246,7 +247,7 @@ impl Socket {
         let null = core::ptr::null::<c_void>();
         // SAFETY: one pollfd, which lives through the call; no time-out, no mask.
         match checked(unsafe {
-            libc::syscall(libc::SYS_ppoll, &raw mut poll, 1usize, null, null, 0usize)
+            raw::syscall(libc::SYS_ppoll, &raw mut poll, 1usize, null, null, 0usize)
         }) {
             Ok(_) => Ok(()),
             Err(libc::EINTR) => Err(Received::Interrupted),
@@ -257,7 +258,7 @@ impl Socket {
     /// Ends the connection for everybody who holds a copy of it.
     pub(crate) fn shut_down(self) {
         // SAFETY: no memory is passed.
-        unsafe { libc::syscall(libc::SYS_shutdown, self.0, libc::SHUT_RDWR) };
+        unsafe { raw::syscall(libc::SYS_shutdown, self.0, libc::SHUT_RDWR) };
     }
 }
 

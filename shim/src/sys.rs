@@ -8,6 +8,8 @@ use core::mem::MaybeUninit;
 
 use libc::{c_int, c_long};
 
+use crate::raw;
+
 /// A system call's result, or its `errno`.
 pub(crate) type Result<T> = core::result::Result<T, c_int>;
 
@@ -35,13 +37,13 @@ pub(crate) fn checked(result: c_long) -> Result<usize> {
 /// `write`, whose failure nobody can be told.
 pub(crate) fn write(fd: c_int, bytes: &[u8]) {
     // SAFETY: the kernel reads `bytes`, which lives through the call.
-    unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) };
+    unsafe { raw::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) };
 }
 
 /// `close`. The number is free afterwards, whatever the result.
 pub(crate) fn close(fd: c_int) {
     // SAFETY: callers close descriptors of their own only (see `Descriptor`).
-    unsafe { libc::syscall(libc::SYS_close, fd) };
+    unsafe { raw::syscall(libc::SYS_close, fd) };
 }
 
 /// `fstat`: device and inode.
@@ -50,7 +52,7 @@ pub(crate) fn identity(fd: c_int) -> Result<(u64, u64)> {
     // SAFETY: the kernel writes a whole `stat`, which is libc's on 64-bit
     // processors, when it returns 0.
     unsafe {
-        checked(libc::syscall(libc::SYS_fstat, fd, stat.as_mut_ptr()))?;
+        checked(raw::syscall(libc::SYS_fstat, fd, stat.as_mut_ptr()))?;
         let stat = stat.assume_init();
         Ok((stat.st_dev, stat.st_ino))
     }
@@ -59,14 +61,14 @@ pub(crate) fn identity(fd: c_int) -> Result<(u64, u64)> {
 /// `fcntl(F_DUPFD_CLOEXEC)`: a copy whose number is `lowest` or more.
 pub(crate) fn duplicate(fd: c_int, lowest: c_int) -> Result<c_int> {
     // SAFETY: no memory is passed.
-    let copy = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, lowest) };
+    let copy = unsafe { raw::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, lowest) };
     checked(copy).map(|fd| fd as c_int)
 }
 
 /// The process's own id as the kernel says it now.
 pub(crate) fn getpid() -> i32 {
     // SAFETY: no arguments.
-    unsafe { libc::syscall(libc::SYS_getpid) as i32 }
+    unsafe { raw::syscall(libc::SYS_getpid) as i32 }
 }
 
 /// The longest name of a program or thread, with its zero (prctl(2)).
@@ -83,19 +85,19 @@ pub(crate) fn name(room: &mut [u8; COMM]) -> &[u8] {
 /// The calling thread's id.
 pub(crate) fn gettid() -> i32 {
     // SAFETY: no arguments.
-    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+    unsafe { raw::syscall(libc::SYS_gettid) as i32 }
 }
 
 /// The calling thread's effective user.
 pub(crate) fn geteuid() -> u32 {
     // SAFETY: no arguments.
-    unsafe { libc::syscall(libc::SYS_geteuid) as u32 }
+    unsafe { raw::syscall(libc::SYS_geteuid) as u32 }
 }
 
 /// The calling thread's effective group.
 pub(crate) fn getegid() -> u32 {
     // SAFETY: no arguments.
-    unsafe { libc::syscall(libc::SYS_getegid) as u32 }
+    unsafe { raw::syscall(libc::SYS_getegid) as u32 }
 }
 
 /// The page size.
@@ -133,7 +135,7 @@ pub(crate) unsafe fn map_from(
     offset: usize,
 ) -> Result<usize> {
     // SAFETY: the caller answers for MAP_FIXED; without it no memory in use is touched.
-    checked(unsafe { libc::syscall(libc::SYS_mmap, addr, len, prot, flags, fd, offset) })
+    checked(unsafe { raw::syscall(libc::SYS_mmap, addr, len, prot, flags, fd, offset) })
 }
 
 /// `munmap`
@@ -142,7 +144,7 @@ pub(crate) unsafe fn map_from(
 /// Nothing may use what lies in the range.
 pub(crate) unsafe fn unmap(addr: usize, len: usize) {
     // SAFETY: the caller's.
-    unsafe { libc::syscall(libc::SYS_munmap, addr, len) };
+    unsafe { raw::syscall(libc::SYS_munmap, addr, len) };
 }
 
 /// `mprotect`
@@ -151,7 +153,7 @@ pub(crate) unsafe fn unmap(addr: usize, len: usize) {
 /// The range is a mapping of ours, or the program wants it so.
 pub(crate) unsafe fn protect(addr: usize, len: usize, prot: c_int) -> Result<()> {
     // SAFETY: the caller's.
-    checked(unsafe { libc::syscall(libc::SYS_mprotect, addr, len, prot) }).map(drop)
+    checked(unsafe { raw::syscall(libc::SYS_mprotect, addr, len, prot) }).map(drop)
 }
 
 /// `madvise`
@@ -160,5 +162,5 @@ pub(crate) unsafe fn protect(addr: usize, len: usize, prot: c_int) -> Result<()>
 /// The advice changes no bytes that are in use, or the program wants it so.
 pub(crate) unsafe fn advise(addr: usize, len: usize, advice: c_int) -> Result<()> {
     // SAFETY: the caller's.
-    checked(unsafe { libc::syscall(libc::SYS_madvise, addr, len, advice) }).map(drop)
+    checked(unsafe { raw::syscall(libc::SYS_madvise, addr, len, advice) }).map(drop)
 }

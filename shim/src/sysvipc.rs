@@ -19,10 +19,10 @@ use dipc_wire::local::{Request, Response};
 use libc::{c_int, c_long};
 
 use crate::exchange::{self, Patience, SMALL};
-use crate::settings;
 use crate::socket::MAX_DESCRIPTORS;
 use crate::sys::{self, checked};
 use crate::user_memory::UserBytes;
+use crate::{raw, settings};
 
 /// The files.
 pub(crate) const PATHS: [(&[u8], Kind); 3] = [
@@ -133,7 +133,7 @@ fn reopen(file: c_int, like: c_int) -> sys::Result<c_int> {
     let blocking = unsafe { libc::fcntl(like, libc::F_GETFL) } & libc::O_NONBLOCK;
     // SAFETY: the path is a C string that lives through the call.
     let fd = checked(unsafe {
-        libc::syscall(
+        raw::syscall(
             libc::SYS_openat,
             c_long::from(libc::AT_FDCWD),
             path.as_ptr(),
@@ -148,9 +148,8 @@ fn copy(from: c_int, to: c_int) -> sys::Result<()> {
     let mut chunk = [0u8; CHUNK];
     loop {
         // SAFETY: the kernel writes at most CHUNK bytes to a buffer of ours.
-        let got = checked(unsafe {
-            libc::syscall(libc::SYS_read, from, chunk.as_mut_ptr(), chunk.len())
-        });
+        let got =
+            checked(unsafe { raw::syscall(libc::SYS_read, from, chunk.as_mut_ptr(), chunk.len()) });
         let mut left = match got {
             Ok(0) => return Ok(()),
             Ok(count) => &chunk[..count],
@@ -160,7 +159,7 @@ fn copy(from: c_int, to: c_int) -> sys::Result<()> {
         while !left.is_empty() {
             // SAFETY: the kernel reads bytes of ours.
             let put =
-                checked(unsafe { libc::syscall(libc::SYS_write, to, left.as_ptr(), left.len()) })?;
+                checked(unsafe { raw::syscall(libc::SYS_write, to, left.as_ptr(), left.len()) })?;
             left = &left[put..];
         }
     }

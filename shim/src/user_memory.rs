@@ -9,7 +9,7 @@ use core::ffi::c_void;
 
 use libc::{c_int, c_long, iovec};
 
-use crate::generation;
+use crate::{generation, raw};
 
 /// Bytes of the caller's, at an address that may be bad.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +123,7 @@ fn transfer(call: c_long, local: &[iovec], remote: *const c_void) -> Transfer {
     // SAFETY: the local vectors are buffers of ours, of the lengths given; the
     // remote address is checked by the kernel.
     let done = unsafe {
-        libc::syscall(
+        raw::syscall(
             call,
             c_long::from(generation::pid()),
             local.as_ptr(),

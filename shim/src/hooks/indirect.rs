@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{c_int, c_long, c_ulong, key_t, size_t};
 
-use crate::{fork, sys, user_memory};
+use crate::{fork, raw, user_memory};
 
 /// How many numbers [`CLAIMED`] tells of; more than x86-64 has.
 const NUMBERS: usize = 512;
@@ -121,40 +121,12 @@ unsafe extern "C" fn syscall(number: c_long) -> c_long {
         numbers = const NUMBERS,
         claimed = sym CLAIMED,
         real = sym REAL,
-        before_load = sym before_load,
+        before_load = sym raw::syscall,
         clone = const libc::SYS_clone,
         clone3 = const libc::SYS_clone3,
         copies_memory = sym copies_memory,
         dispatch = sym dispatch,
     )
-}
-
-/// What libc's `syscall` does.
-#[unsafe(naked)]
-unsafe extern "C" fn before_load(number: c_long) -> c_long {
-    naked_asm!(
-        "mov rax, rdi",
-        "mov rdi, rsi",
-        "mov rsi, rdx",
-        "mov rdx, rcx",
-        "mov r10, r8",
-        "mov r8, r9",
-        "mov r9, [rsp + 8]",
-        "syscall",
-        "cmp rax, -4095",
-        "jae 2f",
-        "ret",
-        "2:",
-        "mov rdi, rax",
-        "jmp {failed}",
-        failed = sym failed,
-    )
-}
-
-/// The kernel's negative answer in C's form.
-extern "C" fn failed(result: c_long) -> c_long {
-    sys::set_errno(-result as c_int);
-    -1
 }
 
 /// Whether a `clone` or `clone3` is a `fork`: the child has memory of its own,
@@ -238,12 +210,8 @@ unsafe fn real(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize)
     type Call = unsafe extern "C" fn(c_long, usize, usize, usize, usize, usize) -> c_long;
     let real = REAL.load(Ordering::Relaxed);
     if real.is_null() {
-        // SAFETY: it reads the registers of this type, and a word of the stack
-        // that none of the calls made from here looks at.
-        let before_load: Call =
-            unsafe { core::mem::transmute(before_load as unsafe extern "C" fn(c_long) -> c_long) };
         // SAFETY: the caller's.
-        return unsafe { before_load(number, a, b, c, d, e) };
+        return unsafe { raw::syscall(number, a, b, c, d, e) };
     }
     // SAFETY: libc's function of this type (variadic, for which registers are the
     // same), with the caller's arguments.
@@ -253,6 +221,7 @@ unsafe fn real(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys;
 
     fn is_claimed(number: c_long) -> bool {
         CLAIMED[number as usize / 64] >> (number % 64) & 1 == 1

@@ -238,6 +238,7 @@ fn every_call_on_a_distributed_object_goes_to_the_daemon_and_its_answer_to_the_p
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
 fn every_call_by_its_number_is_the_same_as_by_its_name() {
     handles("handled_by_number");
 }

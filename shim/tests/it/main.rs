@@ -10,6 +10,7 @@ mod descriptors;
 mod fake;
 mod listing;
 mod memory;
+#[cfg(target_arch = "x86_64")]
 mod plugins;
 mod probe;
 mod signals;

@@ -1,12 +1,13 @@
 //! Attachments: the two halves of `shmat`, `shmdt`, and forked children.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use dipc_wire::call::{Reply, flags};
 use dipc_wire::local::{HelloReply, Inherited, Request, Response, VERSION};
 use dipc_wire::{Errno, NodeId};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::calls::id;
@@ -65,6 +66,72 @@ fn possible() -> bool {
     // SAFETY: just made, and nobody else's.
     drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
     true
+}
+
+/// Whether this user may serve faults inside system calls without the device.
+fn may_serve_the_kernel() -> bool {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    if fd < 0 {
+        println!("left out: this user's userfaultfd does not serve the kernel");
+        return false;
+    }
+    // SAFETY: just made, and nobody else's.
+    drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
+    true
+}
+
+/// Has missing pages from `addr` on served by a program's userfaultfd; the
+/// structures of `<linux/userfaultfd.h>`, word by word.
+fn register(uffd: &OwnedFd, addr: u64, len: u64) {
+    const API: libc::Ioctl = 0xc018_aa3f;
+    const REGISTER: libc::Ioctl = 0xc020_aa00;
+    const VERSION: u64 = 0xaa;
+    const MISSING: u64 = 1;
+    // SAFETY: each structure has as many words as the kernel reads and writes.
+    unsafe {
+        let mut api = [VERSION, 0, 0];
+        assert_eq!(libc::ioctl(uffd.as_raw_fd(), API, &raw mut api), 0);
+        let mut range = [addr, len, MISSING, 0];
+        assert_eq!(libc::ioctl(uffd.as_raw_fd(), REGISTER, &raw mut range), 0);
+    }
+}
+
+/// Serves one fault by zeros.
+fn serve(uffd: &OwnedFd, addr: u64, len: u64) {
+    const ZEROPAGE: libc::Ioctl = 0xc020_aa04;
+    let mut fds = [PollFd::new(uffd.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(
+        poll(&mut fds, PollTimeout::from(10_000u16)),
+        Ok(1),
+        "nothing faults"
+    );
+    let mut zeros = [addr, len, 0, 0];
+    // SAFETY: as many words as the kernel reads and writes.
+    let served = unsafe { libc::ioctl(uffd.as_raw_fd(), ZEROPAGE, &raw mut zeros) };
+    assert_eq!(served, 0);
+}
+
+#[test]
+fn a_fault_inside_a_system_call_is_served_where_the_user_may_without_the_device() {
+    if !may_serve_the_kernel() {
+        return;
+    }
+    let fake = Fake::new("reading");
+    let memory = segment(4096);
+    let probe = Probe::start("reading", &fake.dir, &fake.socket(), &[], &[]);
+    let mut c = fake.accept();
+    got(&mut c);
+    first_half(&mut c, &memory, false, 0);
+    let (request, _) = c.request();
+    let Request::Map { addr } = request else {
+        panic!("{request:?}")
+    };
+    let uffd = c.descriptor().unwrap();
+    register(&uffd, addr, 4096);
+    c.reply(Reply::Done);
+    serve(&uffd, addr, 4096);
+    probe.prints(&["read 4", "byte r"]);
 }
 
 fn got(connection: &mut Connection) {
@@ -194,7 +261,11 @@ const INHERITED: [&str; 5] = [
 ];
 
 /// libc's `fork`, and the same by its number.
-const FORKS: [&str; 4] = ["fork", "SYS_fork", "SYS_clone", "SYS_clone3"];
+const FORKS: &[&str] = if cfg!(target_arch = "x86_64") {
+    &["fork", "SYS_fork", "SYS_clone", "SYS_clone3"]
+} else {
+    &["fork"]
+};
 
 #[test]
 fn a_forked_child_reports_what_it_inherited_before_anything_else() {

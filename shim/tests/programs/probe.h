@@ -49,7 +49,9 @@ __attribute__((constructor)) static void no_hanging(void) { alarm(30); }
 static inline pid_t fork_by(const char *way)
 {
     if (!strcmp(way, "fork")) return fork();
+#ifdef SYS_fork
     if (!strcmp(way, "SYS_fork")) return syscall(SYS_fork);
+#endif
     if (!strcmp(way, "SYS_clone")) return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
     if (!strcmp(way, "SYS_clone3")) {
         unsigned long long arguments[8] = { [4] = SIGCHLD };

@@ -10,11 +10,17 @@
 extern char **environ;
 
 /* _fork: as fork; it runs no pthread_atfork handlers */
-static void quiet_fork(struct line *l) { drive_child(l, _Fork); }
+static pid_t without_handlers(const struct line *l)
+{
+    (void)l;
+    return _Fork();
+}
+static void quiet_fork(struct line *l) { drive_child(l, without_handlers); }
 
 /* The system call itself, as a program without libc makes it. */
-static int inline_clone(void)
+static pid_t inline_clone(const struct line *l)
 {
+    (void)l;
 #ifdef __x86_64__
     long result;
     register long tls __asm__("r8") = 0;
@@ -23,7 +29,7 @@ static int inline_clone(void)
                      : "=a"(result)
                      : "0"(SYS_clone), "D"(SIGCHLD), "S"(0), "d"(0), "r"(child_tid), "r"(tls)
                      : "rcx", "r11", "memory");
-    return result < 0 ? -1 : (int)result;
+    return result < 0 ? -1 : (pid_t)result;
 #else
     errno = ENOSYS;
     return -1;

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 #define IPC_DIPC 010000 /* this object is distributed: reserved in <linux/ipc.h> */
 #define ANSWER 65536    /* bytes of the longest answer */
@@ -55,8 +56,8 @@ extern char *slots[SLOTS];
 char *place(const struct line *);              /* of the words SLOT OFFSET */
 void tell_slot(struct line *, void *address);  /* the new slot, or fail for -1 */
 
-/* Makes a child by `fork`, to be driven as one that the command fork made. */
-void drive_child(struct line *, int (*fork)(void));
+/* Makes a child, to be driven as one that the command fork made. */
+void drive_child(struct line *, pid_t (*make)(const struct line *));
 
 /* Runs one command; `words` is cut up. */
 void perform(char *words, char *answer);

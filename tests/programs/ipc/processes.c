@@ -9,6 +9,7 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,14 +36,14 @@ static void serve(int fd)
     _exit(0);
 }
 
-void drive_child(struct line *l, int (*make)(void))
+void drive_child(struct line *l, pid_t (*make)(const struct line *))
 {
     int ends[2], number = 0;
     while (number < CHILDREN - 1 && children[number].pid)
         number++;
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == -1)
         return fail(l);
-    pid_t pid = make();
+    pid_t pid = make(l);
     if (pid == -1)
         return fail(l);
     if (pid == 0) {
@@ -54,8 +55,15 @@ void drive_child(struct line *l, int (*make)(void))
     add(l, "= %d %d", number, pid);
 }
 
-/* fork: number of the child, and its pid */
-static void fork_child(struct line *l) { drive_child(l, fork); }
+/* Forks by libc's fork, or by the system call whose number is given. */
+static pid_t fork_as_told(const struct line *l)
+{
+    long call = number(l, 1);
+    return call ? (pid_t)syscall(call, call == SYS_clone ? SIGCHLD : 0, 0, 0, 0, 0) : fork();
+}
+
+/* fork [SYSTEM-CALL]: number of the child, and its pid */
+static void fork_child(struct line *l) { drive_child(l, fork_as_told); }
 
 static struct child *child(const struct line *l) { return &children[number(l, 1) % CHILDREN]; }
 

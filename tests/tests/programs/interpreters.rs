@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dipc_tests::{Cluster, Program};
 
-use crate::{distributed, objects};
+use crate::{distributed, objects, until_no_objects};
 
 /// A language and its script.
 pub(crate) struct Actor {
@@ -33,8 +33,9 @@ impl Actor {
     pub(crate) fn play(&self, second: usize) {
         let cluster = Cluster::start(2);
         let mut a = self.start(&cluster, 1);
-        let mut b = self.start(&cluster, second);
         a.must(format!("create {KEY}"));
+        assert_eq!(a.ask("details"), &*format!("= {}", self.details));
+        let mut b = self.start(&cluster, second);
         b.must(format!("find {KEY}"));
         assert_eq!(objects(cluster.node(1)).len(), 3, "none is local");
 
@@ -43,11 +44,6 @@ impl Actor {
         let mut c = self.start(&cluster, second);
         c.must(format!("find {KEY}"));
         inherits_from_the_killed(&cluster, &mut a, &mut c);
-
-        b.exit();
-        assert_eq!(a.ask("details"), &*format!("= {}", self.details));
-        let mut b = self.start(&cluster, second);
-        b.must(format!("find {KEY}"));
         self.is_told_of_removal(&cluster, second, &mut a, &mut b);
     }
 
@@ -68,7 +64,7 @@ impl Actor {
         for program in [a, b] {
             program.exit();
         }
-        assert_eq!(objects(cluster.node(1)), [""; 0]);
+        until_no_objects(cluster.node(1));
     }
 }
 

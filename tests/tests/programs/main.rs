@@ -18,6 +18,7 @@ mod stress_ng;
 use std::process::Command;
 
 use dipc_tests::Node;
+use dipc_tests::wait::until;
 
 /// A command on a node, with every key distributed.
 fn distributed(node: &Node, program: &str) -> Command {
@@ -37,4 +38,12 @@ fn objects(node: &Node) -> Vec<String> {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().map(str::to_owned);
     lines.filter(|line| line.starts_with("0x")).collect()
+}
+
+/// Waits until nothing is left: a daemon hears of a process's end by its pidfd, as
+/// its parent does by `wait`, and may be the later of the two.
+fn until_no_objects(node: &Node) {
+    until(&format!("{} has no objects", node.name), || {
+        objects(node).is_empty()
+    });
 }

@@ -7,7 +7,7 @@ use crate::interpreters::Actor;
 const ACTOR: Actor = Actor {
     interpreter: "perl",
     script: "ipc.pl",
-    details: "4,5,6 refused 11 4 0 0 mine 3 600 640 128 1 0 used",
+    details: "4,5,6 refused 11 4 0 0 mine 3 600 640 128 1 0 silent",
     removed: "! EIDRM",
     unknown: "! EINVAL",
 };

@@ -8,7 +8,7 @@ use crate::interpreters::Actor;
 const ACTOR: Actor = Actor {
     interpreter: "php",
     script: "ipc.php",
-    details: "has 5000 too big removed free taken ENOMSG 1 mine 640 E2BIG 5 plain",
+    details: "has not 5000 too big removed free taken ENOMSG 1 mine 640 E2BIG 5 plain",
     removed: "! EIDRM",
     unknown: "! EINVAL",
 };

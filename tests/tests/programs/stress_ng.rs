@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use dipc_tests::{Cluster, skip};
 
-use crate::{distributed, objects};
+use crate::{distributed, until_no_objects};
 
 /// Runs stressors on one node until their operations are done.
 fn stress(arguments: &[&str]) {
@@ -34,7 +34,7 @@ fn stress(arguments: &[&str]) {
     assert_eq!(said.lines().find(failure), None, "{said}");
     let calls = node.own_status().unwrap().calls;
     assert!(calls > 100, "only {calls} calls were distributed: {said}");
-    assert_eq!(objects(node), [""; 0], "all is removed");
+    until_no_objects(node);
 }
 
 #[test]
