@@ -36,7 +36,8 @@ struct command {
     void (*run)(struct line *);
 };
 
-extern const struct command semaphores[], queues[], memory[], mappings[], processes[], births[];
+extern const struct command semaphores[], queues[], memory[], mappings[], processes[],
+    births[], churning[];
 
 /* The answers. */
 void succeed(struct line *, long value);
