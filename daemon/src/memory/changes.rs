@@ -120,8 +120,8 @@ impl Spaces {
         let inner = self.inner.read();
         let at = |m: &&Mapping| addr.wrapping_sub(m.range.start) < m.range.len;
         // A program that was just executed has its predecessor's pid, not its memory.
-        let own = inner.mapped_by(Some(who.pid)).filter(at);
-        let found = own.filter(|m| !m.space.is_gone()).next();
+        let mut own = inner.mapped_by(Some(who.pid)).filter(at);
+        let found = own.find(|m| !m.space.is_gone());
         found
             .or_else(|| {
                 let of_parent =
