@@ -1,6 +1,6 @@
 //! Questions to the kernel that no crate asks.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use dipc_wire::Kind;
 use dipc_wire::peer::Capabilities;
@@ -16,6 +16,15 @@ pub(crate) fn unread_bytes(socket: impl AsFd) -> i32 {
     // SAFETY: SIOCOUTQ writes one int.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &mut count) };
     if result == 0 { count } else { 0 }
+}
+
+/// A pidfd of this process, see pidfd_open(2); `None` when there is none.
+pub(crate) fn pidfd(pid: u32) -> Option<OwnedFd> {
+    // SAFETY: numbers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the kernel just gave us this descriptor.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Whether the kernel has an object of this kind and id, in the namespace of

@@ -261,7 +261,7 @@ mod tests {
         let attachment = |i: usize| Attachment {
             id: ObjectId::new(NodeId::SOLO, i as u32),
             readonly: i % 2 == 1,
-            inherited: i % 3 != 0,
+            inherited: !i.is_multiple_of(3),
             prot: (i % 8) as c_int,
             addr: 0x10000 * (i + 2),
             len: 0x2000,

@@ -18,6 +18,10 @@ use std::sync::Arc;
 use super::spaces::{Mapping, Space, Spaces};
 use super::uffd::Range;
 
+/// More mappings no process can have, unless `vm.max_map_count` was raised: who
+/// claims so harms this daemon.
+const MOST: usize = 65_536;
+
 /// What is gone already, as the program says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gone {
@@ -87,7 +91,7 @@ impl Spaces {
     }
 
     /// The range was changed, and what lies around it in its mapping was not.
-    /// `None`: the process has no such mapping.
+    /// `None`: the process has no such mapping, or too many.
     pub fn divide(&self, range: Range, inherited: Option<bool>, who: Sayer) -> Option<Change> {
         let mut inner = self.inner.write();
         let holds = |m: &&Mapping| m.range.common(range) == Some(range);
@@ -97,6 +101,9 @@ impl Spaces {
             inner.mapped_by(None).filter(of_parent).find(holds)
         })?;
         let before = before.clone();
+        if inner.mappings(before.space.id).len() > MOST {
+            return None;
+        }
         let [head, middle, tail] = before.cut(range);
         let middle = middle.map(|m| Mapping {
             inherited: inherited.unwrap_or(m.inherited),
@@ -113,8 +120,8 @@ impl Spaces {
         let inner = self.inner.read();
         let at = |m: &&Mapping| addr.wrapping_sub(m.range.start) < m.range.len;
         // A program that was just executed has its predecessor's pid, not its memory.
-        let own = inner.mapped_by(Some(who.pid)).filter(at);
-        let found = own.filter(|m| !m.space.is_gone()).next();
+        let mut own = inner.mapped_by(Some(who.pid)).filter(at);
+        let found = own.find(|m| !m.space.is_gone());
         found
             .or_else(|| {
                 let of_parent =

@@ -18,6 +18,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dipc_wire::ObjectId;
 use nix::sys::eventfd::EventFd;
@@ -45,9 +46,16 @@ pub struct Space {
     parent: Option<u32>,
     /// Readable once the space is dropped: ends the thread that reads its faults.
     ended: EventFd,
+    /// Its process, which is not known, has shown itself.
+    met: AtomicBool,
 }
 
 impl Space {
+    /// Whether its process, which is not known, shows itself for the first time.
+    pub fn is_new_acquaintance(&self) -> bool {
+        self.pid.is_none() && !self.met.swap(true, Ordering::Relaxed)
+    }
+
     /// The process, if it is known.
     pub fn pid(&self) -> Option<u32> {
         self.pid
@@ -130,6 +138,8 @@ pub struct Fault {
     pub write: bool,
     /// The page is there, but write-protected.
     pub protected: bool,
+    /// The thread's id, in its own pid namespace.
+    pub thread: u32,
 }
 
 impl Fault {
@@ -188,6 +198,7 @@ impl Inner {
             pid,
             parent,
             ended: EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC)?,
+            met: AtomicBool::new(false),
         });
         self.spaces.insert(
             space.id,
@@ -199,7 +210,7 @@ impl Inner {
         Ok(space)
     }
 
-    fn mappings(&self, space: SpaceId) -> &[Mapping] {
+    pub(super) fn mappings(&self, space: SpaceId) -> &[Mapping] {
         self.spaces
             .get(&space)
             .map_or(&[], |entry| entry.mappings.as_slice())
@@ -320,6 +331,7 @@ impl Spaces {
                     addr,
                     write,
                     protected,
+                    thread,
                 } => {
                     let inside = |m: &&Mapping| addr.wrapping_sub(m.range.start) < m.range.len;
                     let mapping = inner
@@ -333,6 +345,7 @@ impl Spaces {
                             addr,
                             write,
                             protected,
+                            thread,
                         }),
                         // Detached in this moment: the access shall be tried
                         // again and find nothing.

@@ -26,13 +26,15 @@ const MESSAGE: usize = size_of::<sys::uffd_msg>();
 /// Events that one read takes at most.
 const BATCH: usize = 16;
 /// Without these there is no coherence: faults on absent and on present pages
-/// of shared memory, protection of both, and a way to say that a page is lost.
+/// of shared memory, protection of both, a way to say that a page is lost, and who
+/// is waiting.
 const REQUIRED: u64 = (sys::UFFD_FEATURE_PAGEFAULT_FLAG_WP
     | sys::UFFD_FEATURE_MISSING_SHMEM
     | sys::UFFD_FEATURE_MINOR_SHMEM
     | sys::UFFD_FEATURE_WP_HUGETLBFS_SHMEM
     | sys::UFFD_FEATURE_WP_UNPOPULATED
-    | sys::UFFD_FEATURE_POISON) as u64;
+    | sys::UFFD_FEATURE_POISON
+    | sys::UFFD_FEATURE_THREAD_ID) as u64;
 
 /// A range of a process's addresses, whole pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,6 +109,8 @@ pub enum Event {
         write: bool,
         /// The page is there, but write-protected.
         protected: bool,
+        /// The thread's id, in its own pid namespace.
+        thread: u32,
     },
     /// The process forked; the child's userfaultfd.
     Fork(OwnedFd),
@@ -358,6 +362,7 @@ fn decode(bytes: &[u8; MESSAGE]) -> Option<Event> {
                 addr: addr & !0xfff,
                 write,
                 protected,
+                thread: word(24) as u32,
             })
         }
         sys::UFFD_EVENT_FORK => {
@@ -373,5 +378,29 @@ fn decode(bytes: &[u8; MESSAGE]) -> Option<Event> {
 impl AsFd for Uffd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_ranges_have_in_common_is_in_both_and_never_empty() {
+        let range = |start, len| Range { start, len };
+        let one = range(10, 10);
+        for (other, common) in [
+            (range(0, 30), Some(one)),
+            (range(0, 11), Some(range(10, 1))),
+            (range(19, 9), Some(range(19, 1))),
+            (range(12, 3), Some(range(12, 3))),
+            (range(0, 10), None),
+            (range(20, 5), None),
+            (range(15, 0), None),
+            (range(u64::MAX - 3, 10), None),
+        ] {
+            assert_eq!(one.common(other), common, "{other:?}");
+            assert_eq!(other.common(one), common, "{other:?}");
+        }
     }
 }

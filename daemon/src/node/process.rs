@@ -17,8 +17,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use parking_lot::Mutex;
 
+use super::Node;
 use super::client::Client;
 use super::listed::Listed;
+use crate::kernel;
 
 /// One process.
 pub(crate) struct Process {
@@ -167,4 +169,33 @@ impl Processes {
     pub(crate) fn list(&self) -> Vec<Arc<Process>> {
         self.table.lock().values().cloned().collect()
     }
+}
+
+impl Node {
+    /// A forked child that has made no call touches memory: from now on its end is
+    /// noticed, and its attachments are counted off. One that touches nothing
+    /// either is found with the next end of any process.
+    pub(crate) fn meet(&self, thread: u32) {
+        let entered = thread_group(thread).and_then(|(pid, uid, pidfd)| {
+            self.processes
+                .enter(pid, uid, pidfd)
+                .map_err(|error| tracing::warn!(pid, %error, "a child's end goes unnoticed"))
+                .ok()
+        });
+        if let Some((_, Some(ended))) = entered {
+            self.process_ended(&ended);
+        }
+    }
+}
+
+/// The process of a thread: its id, its user, and a pidfd of it. `None` when it
+/// has ended, or is of another pid namespace.
+fn thread_group(thread: u32) -> Option<(u32, u32, OwnedFd)> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let number = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let (pid, uid) = (number("Tgid:")?, number("Uid:")?);
+    Some((pid, uid, kernel::pidfd(pid)?))
 }

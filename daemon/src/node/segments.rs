@@ -168,6 +168,9 @@ impl Node {
             }
         }
         for fault in news.faults {
+            if fault.mapping.space.is_new_acquaintance() {
+                self.meet(fault.thread);
+            }
             self.fault(fault);
         }
     }

@@ -38,7 +38,7 @@ struct command {
 };
 
 extern const struct command semaphores[], queues[], memory[], mappings[], processes[], births[],
-    places[], controls[], users[], listing[], traps[];
+    churning[], places[], controls[], users[], listing[], traps[];
 
 /* The answers. */
 void succeed(struct line *, long value);
