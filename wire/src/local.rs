@@ -22,7 +22,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Reply};
-use crate::{NodeId, ObjectId};
+use crate::{Limits, NodeId, ObjectId};
 
 /// The version of everything in this module but the hello.
 pub const VERSION: u16 = 1;
@@ -119,6 +119,8 @@ pub enum Request {
     /// How is the cluster? Answered by [`Response::Rows`], with a postcard
     /// `Vec<`[`crate::admin::NodeStatus`]`>` as payload.
     Status,
+    /// What are the cluster's limits? Answered by [`Response::Limits`].
+    Limits,
 }
 
 /// What the daemon answers.
@@ -141,6 +143,8 @@ pub enum Response<'a> {
     },
     /// Payload: postcard rows.
     Rows,
+    /// To [`Request::Limits`].
+    Limits(Limits),
 }
 
 /// One attachment that a forked child found in its table.

@@ -4,7 +4,7 @@ use dipc_wire::call::{Call, Reply};
 use dipc_wire::local::{Hello, HelloReply, Inherited, MAGIC, Request, Response};
 use dipc_wire::{Errno, Kind};
 
-use super::{ID, golden_enum, golden_values, node};
+use super::{ID, LIMITS, golden_enum, golden_values, node};
 
 golden_values! { HELLO, a_hello_keeps_its_bytes: Hello {
     "e3e0a5a306 01" => Hello { magic: MAGIC, version: 1 },
@@ -25,12 +25,14 @@ golden_enum! { REQUEST, a_request_keeps_its_bytes: Request {
     "06 ac02" Forked { parent: 300 },
     "07" List,
     "08" Status,
+    "09" Limits,
 }}
 
 golden_enum! { RESPONSE, a_response_keeps_its_bytes: Response {
     "00 01 06" Reply(Reply::Failed(Errno::EIDRM)),
     "01 8040 01 00" Attached { len: 8192, device: true, adopt: false },
     "02" Rows,
+    "03 01 02 03 04 05 06 07 08 09 0a" Limits(LIMITS),
 }}
 
 /// A payload has no serde: its layout is that of `encode` and `decode_all`.
