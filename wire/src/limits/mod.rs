@@ -10,7 +10,7 @@ mod text;
 
 use serde::{Deserialize, Serialize};
 
-pub use text::BadLimit;
+pub use text::{BadLimit, MOST_OBJECTS};
 
 use crate::{Errno, Kind};
 

@@ -12,9 +12,9 @@ use super::Limits;
 use crate::call::SemOp;
 use crate::frame::MAX_PAYLOAD;
 
-/// The most objects of one kind that a cluster may be given. A node that comes
-/// back to its referee says all that it has; this is what both keep up with.
-const MOST_OBJECTS: u64 = 1 << 18;
+/// The largest value of `shmmni`, `semmni` and `msgmni`. A node that comes back
+/// to its referee says all that it has; this is what both keep up with.
+pub const MOST_OBJECTS: u64 = 1 << 18;
 /// The largest `int`, in which the kernel's `*_INFO` tells most limits.
 const INT: u64 = i32::MAX as u64;
 
