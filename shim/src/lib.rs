@@ -47,6 +47,7 @@ mod faults;
 mod fork;
 mod generation;
 mod hooks;
+mod limits;
 mod mapping;
 mod msg;
 mod notice;

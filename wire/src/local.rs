@@ -119,7 +119,8 @@ pub enum Request {
     /// How is the cluster? Answered by [`Response::Rows`], with a postcard
     /// `Vec<`[`crate::admin::NodeStatus`]`>` as payload.
     Status,
-    /// What are the cluster's limits? Answered by [`Response::Limits`].
+    /// What are the cluster's limits? Answered by [`Response::Limits`]. They may
+    /// change when a referee is started anew.
     Limits,
 }
 

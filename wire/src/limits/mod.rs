@@ -99,10 +99,10 @@ impl Limits {
 
     /// What `semop` refuses before it looks for the set: EINVAL for no
     /// operations, E2BIG for too many (behaviour 23).
-    pub const fn check_nsops(&self, nsops: u64) -> Result<(), Errno> {
+    pub const fn check_nsops(&self, nsops: usize) -> Result<(), Errno> {
         if nsops == 0 {
             Err(Errno::EINVAL)
-        } else if nsops > self.semopm {
+        } else if nsops as u64 > self.semopm {
             Err(Errno::E2BIG)
         } else {
             Ok(())
@@ -111,8 +111,8 @@ impl Limits {
 
     /// What `msgsnd` refuses before it looks for the queue: EINVAL for a text
     /// that is too long or a type that is not positive (behaviour 69).
-    pub const fn check_message(&self, mtype: i64, len: u64) -> Result<(), Errno> {
-        if len > self.msgmax || mtype < 1 {
+    pub const fn check_message(&self, mtype: i64, len: usize) -> Result<(), Errno> {
+        if len as u64 > self.msgmax || mtype < 1 {
             Err(Errno::EINVAL)
         } else {
             Ok(())
