@@ -15,6 +15,7 @@
 //! Whatever a test starts ends with it, and with the test process too if that
 //! is killed. Logs are printed when a test fails.
 
+pub mod apart;
 pub mod artifacts;
 pub mod cluster;
 pub mod observe;

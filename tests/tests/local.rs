@@ -4,35 +4,13 @@
 //! What is local happens in an IPC namespace of its own, so that no object of
 //! this machine is touched and none is left.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use dipc_tests::apart::{apart, can_be_apart};
 use dipc_tests::process::Process;
 use dipc_tests::scratch::Scratch;
 use dipc_tests::{CREATE, Cluster, FIND, Program, artifacts, skip};
-use nix::sched::{CloneFlags, unshare};
-use nix::unistd::geteuid;
-
-/// Has a command run in an IPC namespace of its own; for an ordinary user that
-/// takes a user namespace too.
-fn apart(command: &mut Command) -> &mut Command {
-    let mut flags = CloneFlags::CLONE_NEWIPC;
-    if !geteuid().is_root() {
-        flags |= CloneFlags::CLONE_NEWUSER;
-    }
-    // SAFETY: unshare is a plain system call, without pointers or locks.
-    unsafe { command.pre_exec(move || Ok(unshare(flags)?)) }
-}
-
-/// Whether this machine lets us; where not, says what is not tried therefore.
-fn can_be_apart(what: &str) -> bool {
-    let result = apart(&mut Command::new("true")).status();
-    if let Err(error) = &result {
-        skip::because(what, &format!("no IPC namespace of its own: {error}"));
-    }
-    result.is_ok()
-}
 
 /// The environment of a program that no daemon serves.
 fn without_daemon<'c>(command: &'c mut Command, scratch: &Scratch) -> &'c mut Command {
