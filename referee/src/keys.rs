@@ -332,8 +332,11 @@ impl Keys {
     // ---- room ----
 
     /// Begins a round of questions whether somebody has made room, if one is
-    /// needed: its number, and who of `linked` must be asked.
-    pub(crate) fn begin_round(&mut self, linked: &BTreeSet<NodeId>) -> Option<(u64, Vec<NodeId>)> {
+    /// needed: its number, and who must be asked, of those that have a link.
+    pub(crate) fn begin_round(
+        &mut self,
+        linked: impl Fn(NodeId) -> bool,
+    ) -> Option<(u64, Vec<NodeId>)> {
         self.quota.begin_round(linked)
     }
 

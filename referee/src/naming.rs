@@ -226,10 +226,9 @@ impl Naming {
     /// see [`crate::quota`].
     fn look_for_room(&mut self, out: &mut dyn Output) {
         let members = &self.members;
-        let linked = |(node, member): (NodeId, &Member)| member.link.up().map(|_| node);
+        let linked = |node| members.get(node).is_some_and(|m| m.link.up().is_some());
         loop {
-            let linked = members.iter().filter_map(linked).collect();
-            if let Some((round, nodes)) = self.keys.begin_round(&linked) {
+            if let Some((round, nodes)) = self.keys.begin_round(linked) {
                 for node in nodes {
                     members.send(out, node, ToNode::Flush { round });
                 }

@@ -250,15 +250,18 @@ impl Quota {
         self.next.push(doubt);
     }
 
-    /// Begins a round if one is needed and none is under way. Those of `linked`
-    /// that have something must be asked; its number.
-    pub(crate) fn begin_round(&mut self, linked: &BTreeSet<NodeId>) -> Option<(u64, Vec<NodeId>)> {
+    /// Begins a round if one is needed and none is under way: its number, and
+    /// who must be asked, of the nodes that have something and a link.
+    pub(crate) fn begin_round(
+        &mut self,
+        linked: impl Fn(NodeId) -> bool,
+    ) -> Option<(u64, Vec<NodeId>)> {
         if self.round.is_some() || self.next.is_empty() {
             return None;
         }
         self.rounds += 1;
         let having = self.shares.keys().copied();
-        let awaited: BTreeSet<NodeId> = having.filter(|node| linked.contains(node)).collect();
+        let awaited: BTreeSet<NodeId> = having.filter(|node| linked(*node)).collect();
         let ask = awaited.iter().copied().collect();
         self.round = Some(Round {
             number: self.rounds,

@@ -125,8 +125,11 @@ impl Home {
     /// (behaviours 23, 69). For programs and peers, where their calls come in.
     pub(crate) fn check_call(&self, call: &Call, payload: &[u8]) -> Result<(), Errno> {
         match *call {
-            Call::SemOp { .. } => self.limits().check_nsops(payload.len() / SemOp::BYTES),
-            Call::MsgSnd { mtype, .. } => self.limits().check_message(mtype, payload.len()),
+            Call::SemOp { .. } => {
+                let nsops = payload.len() / SemOp::BYTES;
+                self.limits.read().check_nsops(nsops)
+            }
+            Call::MsgSnd { mtype, .. } => self.limits.read().check_message(mtype, payload.len()),
             _ => Ok(()),
         }
     }
