@@ -21,8 +21,10 @@
 //! another. Node 1's `Freed` was sent before, but on another connection, and may
 //! be read after node 2's question. So nobody is refused before every node that
 //! has something has answered a `Flush` that was sent after the question came:
-//! its answer is behind all that it said before. One [`Round`] of these serves
-//! all questions that wait when it begins.
+//! its answer is behind all that it said before. One round of these serves all
+//! questions that wait when it begins. Who has lost its link, or loses it in the
+//! round, is not waited for: what it last said counts until it comes back or is
+//! dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
