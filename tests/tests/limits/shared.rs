@@ -3,11 +3,9 @@
 
 use dipc_tests::{CREATE, Cluster, FIND, Options, Program, wait};
 
-/// A cluster whose nodes may be killed.
 fn cluster(nodes: usize, limits: &'static [&'static str]) -> Cluster {
     Cluster::with(Options {
         limits,
-        timeout: "5s",
         ..Options::nodes(nodes)
     })
 }
