@@ -9,7 +9,7 @@ use dipc_wire::admin::{NodeStatus, Object};
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, Frame, FrameBuffer};
 use dipc_wire::local::{Hello, HelloReply, PACKET, Request, Response, VERSION};
-use dipc_wire::{Errno, ObjectId};
+use dipc_wire::{Errno, Limits, ObjectId};
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr};
 use nix::sys::time::TimeVal;
@@ -55,6 +55,14 @@ impl Client {
     /// The nodes of the cluster that answer, and their programs.
     pub(crate) fn status(&mut self) -> Result<Vec<NodeStatus>> {
         self.exchange(&Request::Status, rows)
+    }
+
+    /// The cluster's limits.
+    pub(crate) fn limits(&mut self) -> Result<Limits> {
+        self.exchange(&Request::Limits, |frame| match response(&frame)? {
+            Response::Limits(limits) => Ok(limits),
+            other => failed(other).and_then(|errno| Err(format!("it failed with {errno:?}"))),
+        })
     }
 
     /// Finds an object: a call that is answered by an id. The inner error is the call's.

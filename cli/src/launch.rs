@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,10 @@ pub(crate) struct Plan {
     pub(crate) timeout: Option<String>,
     /// The nodes' `--quantum`.
     pub(crate) quantum: Option<String>,
+    /// The referee's `--limit`, each.
+    pub(crate) limit: Vec<String>,
+    /// The referee's `--limits`, which it must find from `/`.
+    pub(crate) limits: Option<PathBuf>,
     /// The daemons end when we end, whatever ends us.
     pub(crate) ends_with_us: bool,
 }
@@ -75,6 +79,11 @@ impl Running {
                 .iter()
                 .flat_map(|timeout| ["--timeout", timeout]),
         );
+        let limit = plan.limit.iter();
+        command.args(limit.flat_map(|limit| ["--limit", limit]));
+        if let Some(file) = &plan.limits {
+            command.arg("--limits").arg(file);
+        }
         let member = start_member(cluster, "referee", command, plan, interrupts)?;
         let address = member.at.clone();
         cluster.record.referee = Some(member);

@@ -1,5 +1,8 @@
 //! `dipc status`: nodes, processes and counters of the cluster.
 
+use std::collections::BTreeMap;
+
+use dipc_wire::Limits;
 use dipc_wire::admin::NodeStatus;
 use serde_json::{Value, json};
 
@@ -37,11 +40,12 @@ pub(crate) fn main(args: Args) -> Result<()> {
     let (mut client, cluster) = args.target.connect()?;
     let mut nodes = client.status()?;
     nodes.sort_by_key(|node| node.node);
+    let limits = client.limits()?;
     let rows = processes(&nodes, cluster.as_ref());
     print(&if args.json {
-        format!("{:#}\n", to_json(&nodes, &rows))
+        format!("{:#}\n", to_json(&nodes, &rows, limits))
     } else {
-        for_people(&nodes, &rows)
+        for_people(&nodes, &rows, limits)
     })
 }
 
@@ -81,7 +85,7 @@ fn processes(nodes: &[NodeStatus], cluster: Option<&Cluster>) -> Vec<Row> {
     rows
 }
 
-fn for_people(nodes: &[NodeStatus], rows: &[Row]) -> String {
+fn for_people(nodes: &[NodeStatus], rows: &[Row], limits: Limits) -> String {
     let referee = match nodes.first().and_then(|node| node.referee.as_ref()) {
         Some((address, true)) => format!("Referee at {address}"),
         Some((address, false)) => {
@@ -163,7 +167,7 @@ fn for_people(nodes: &[NodeStatus], rows: &[Row]) -> String {
         ]);
     }
     [
-        referee + "\n",
+        referee + "\n" + &changed(limits),
         nodes_table.render(),
         work.render(),
         processes.render(),
@@ -171,7 +175,20 @@ fn for_people(nodes: &[NodeStatus], rows: &[Row]) -> String {
     .join("\n")
 }
 
-fn to_json(nodes: &[NodeStatus], rows: &[Row]) -> Value {
+/// A line of the limits that are not the kernel's defaults, if any.
+fn changed(limits: Limits) -> String {
+    let pairs = limits.each().into_iter().zip(Limits::LINUX.each());
+    let changed: Vec<_> = pairs
+        .filter(|(ours, default)| ours != default)
+        .map(|((name, value), _)| format!("{name}={value}"))
+        .collect();
+    if changed.is_empty() {
+        return String::new();
+    }
+    format!("Limits other than the kernel's: {}\n", changed.join(" "))
+}
+
+fn to_json(nodes: &[NodeStatus], rows: &[Row], limits: Limits) -> Value {
     let node = |node: &NodeStatus| {
         let counters = &node.counters;
         json!({
@@ -199,6 +216,7 @@ fn to_json(nodes: &[NodeStatus], rows: &[Row]) -> Value {
     };
     json!({
         "nodes": nodes.iter().map(node).collect::<Vec<_>>(),
+        "limits": limits.each().into_iter().collect::<BTreeMap<_, _>>(),
         "processes": rows.iter().map(process).collect::<Vec<_>>(),
     })
 }
@@ -242,14 +260,29 @@ mod tests {
         let rows = processes(&[node()], None);
         let named: Vec<_> = rows.iter().map(|row| (row.pid, row.role)).collect();
         assert_eq!(named, [(10, "dipcd"), (11, "keeper"), (12, "program")]);
-        let json = to_json(&[node()], &rows);
+        let json = to_json(&[node()], &rows, Limits::LINUX);
         assert_eq!(json["processes"][2]["pid"], 12);
         assert_eq!(json["nodes"][0]["counters"]["calls"], 5);
+        assert_eq!(json["limits"]["shmmni"], 4096);
+    }
+
+    #[test]
+    fn limits_are_shown_when_they_are_not_the_kernels() {
+        let limits = Limits {
+            shmmni: 5,
+            msgmni: 6,
+            ..Limits::LINUX
+        };
+        assert_eq!(
+            changed(limits),
+            "Limits other than the kernel's: shmmni=5 msgmni=6\n"
+        );
+        assert_eq!(changed(Limits::LINUX), "");
     }
 
     #[test]
     fn a_referee_that_does_not_answer_is_said_first() {
-        let text = for_people(&[node()], &[]);
+        let text = for_people(&[node()], &[], Limits::LINUX);
         assert!(
             text.starts_with("Referee at 127.0.0.1:8 does not answer"),
             "{text}"

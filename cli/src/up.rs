@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cluster::default_dir;
-use crate::failure::{Failure, Result};
+use crate::failure::{Doing, Failure, Result};
 use crate::interrupts::Interrupts;
 use crate::launch::{Plan, Running};
 use crate::output::print;
@@ -24,15 +24,26 @@ pub(crate) struct Args {
     /// How long a node keeps a page before it must give it up, such as 200us
     #[arg(long, value_name = "TIME")]
     quantum: Option<String>,
+    /// A limit of the whole cluster, such as shmmni=8192; may be said often
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    limit: Vec<String>,
+    /// A file of such limits, one a line; --limit goes before it
+    #[arg(long, value_name = "FILE")]
+    limits: Option<PathBuf>,
 }
 
 pub(crate) fn main(args: Args) -> Result<()> {
     let default = default_dir();
     let dir = args.dir.unwrap_or_else(|| default.clone());
+    let limits = args.limits.map(|file| {
+        std::path::absolute(&file).doing(|| format!("cannot resolve {}", file.display()))
+    });
     let plan = Plan {
         nodes: args.nodes,
         timeout: args.timeout,
         quantum: args.quantum,
+        limit: args.limit,
+        limits: limits.transpose()?,
         ends_with_us: false,
     };
     let running = Running::start(&dir, &plan, &Interrupts::catch()?)?;

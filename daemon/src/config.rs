@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use dipc_wire::Limits;
+use dipc_wire::limits::BadLimit;
 use dipc_wire::local::SYSTEM_SOCKET;
+use thiserror::Error;
 
 /// What root of another node is to the objects of this one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -53,6 +56,55 @@ pub struct Config {
     /// be silent before they are dead is the referee's to say
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub timeout: Duration,
+
+    /// A limit of a cluster of one, such as shmmni=8192; may be said often.
+    /// Those that are not set are the kernel's defaults
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    pub limit: Vec<String>,
+
+    /// A file of such limits, one a line; --limit goes before it
+    #[arg(long, value_name = "FILE")]
+    pub limits: Option<PathBuf>,
+}
+
+/// Why the limits cannot be these.
+#[derive(Debug, Error)]
+pub enum LimitsError {
+    /// The node has a referee.
+    #[error(
+        "limits are the whole cluster's: give --limit and --limits to dipc-referee, which tells \
+         them to all nodes, and not to a dipcd that has a --referee"
+    )]
+    NotOurs,
+    /// No such file.
+    #[error("cannot read --limits {path}: {error}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// What is written there, or behind `--limit`.
+    #[error("a limit cannot be set: {0}")]
+    Bad(#[from] BadLimit),
+}
+
+impl Config {
+    /// The limits of a cluster of one.
+    pub fn limits(&self) -> Result<Limits, LimitsError> {
+        if self.referee.is_some() && (self.limits.is_some() || !self.limit.is_empty()) {
+            return Err(LimitsError::NotOurs);
+        }
+        let file = match &self.limits {
+            Some(path) => std::fs::read_to_string(path).map_err(|error| LimitsError::File {
+                path: path.display().to_string(),
+                error,
+            })?,
+            None => String::new(),
+        };
+        let settings = self.limit.iter().map(String::as_str);
+        Ok(Limits::written(&file, settings)?)
+    }
 }
 
 /// Longer than any time-out or quantum of use.

@@ -11,22 +11,28 @@
 //! Questions about a key wait in one line. A held key answers all of them, but
 //! for those that say it is gone; a free one answers from the front until one
 //! would create it; one that is being created answers none.
+//!
+//! A creation needs room as well ([`Quota`]). The one at the front of the line
+//! waits until it is certain that there is none. `IPC_PRIVATE` is a key of each
+//! kind that stays free, however many create it: its line is for room only.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
+use dipc_wire::call::PRIVATE;
 use dipc_wire::referee::ToNode;
-use dipc_wire::{Kind, NodeId, ObjectId};
+use dipc_wire::{Kind, Limits, NodeId, ObjectId};
 
 use crate::output::Cause;
+use crate::quota::{Amount, Quota, Total};
 
 /// Unanswered questions of one node: four times the processes that a host runs
 /// at most by default (`kernel.pid_max` 32768). Bounds what the referee keeps
 /// for a hostile one.
 const MAX_QUESTIONS: usize = 1 << 17;
-/// Keys with their home on one node: over ten times what Linux allows in all
-/// three kinds by default (`msgmni` 32000, `semmni` 32000, `shmmni` 4096).
+/// Keys with their home on one node: more than any limits allow in all three
+/// kinds.
 const MAX_KEYS: usize = 1 << 20;
 
 /// A key in its name space.
@@ -49,8 +55,33 @@ impl fmt::Display for Key {
 pub(crate) struct Question {
     pub(crate) node: NodeId,
     pub(crate) tag: u64,
-    pub(crate) create: bool,
+    pub(crate) create: Option<u64>,
     pub(crate) not: Option<ObjectId>,
+}
+
+/// A question in its line.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Waiting {
+    question: Question,
+    room: Room,
+}
+
+impl Waiting {
+    /// Whether it is this question.
+    fn is(&self, node: NodeId, tag: u64) -> bool {
+        (self.question.node, self.question.tag) == (node, tag)
+    }
+}
+
+/// What is known of the room for a creation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Room {
+    /// It has not been looked for.
+    Unknown,
+    /// There seems to be none; the nodes are asked whether they have made some.
+    Doubted,
+    /// They have answered: if there is none now, there is none.
+    Certain,
 }
 
 /// Takes an answer for a node.
@@ -81,7 +112,7 @@ impl State {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Slot {
     state: State,
-    waiting: VecDeque<Question>,
+    waiting: VecDeque<Waiting>,
 }
 
 /// All keys that are held, being created, or asked for.
@@ -94,16 +125,26 @@ pub(crate) struct Keys {
     homes: BTreeMap<NodeId, BTreeSet<Key>>,
     /// While closed, no question is answered: some homes are not known yet.
     open: bool,
+    quota: Quota,
 }
 
 impl Keys {
-    pub(crate) fn new(open: bool) -> Self {
+    pub(crate) fn new(open: bool, limits: Limits) -> Self {
         Keys {
             slots: BTreeMap::new(),
             asked: BTreeMap::new(),
             homes: BTreeMap::new(),
             open,
+            quota: Quota::new(limits),
         }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.quota.limits()
+    }
+
+    pub(crate) fn total(&self, kind: Kind) -> Total {
+        self.quota.total(kind)
     }
 
     /// Every home is known: answers what waits.
@@ -128,7 +169,10 @@ impl Keys {
             Entry::Occupied(_) => return Err(Cause::Violation("two questions with one tag")),
             Entry::Vacant(tag) => tag.insert(key),
         };
-        self.slot(key).waiting.push_back(question);
+        self.slot(key).waiting.push_back(Waiting {
+            question,
+            room: Room::Unknown,
+        });
         self.decide(key, post);
         Ok(())
     }
@@ -148,7 +192,10 @@ impl Keys {
             return Err(Cause::Violation("created an object of another home"));
         }
         self.answered(node, tag);
-        self.set(key, State::Held(id));
+        self.quota.redeem(node, tag, id)?;
+        if key.key != PRIVATE {
+            self.set(key, State::Held(id));
+        }
         self.decide(key, post);
         Ok(true)
     }
@@ -159,6 +206,7 @@ impl Keys {
             return false;
         };
         self.answered(node, tag);
+        self.quota.cancel(node, tag);
         self.free(key, post);
         true
     }
@@ -195,6 +243,7 @@ impl Keys {
             Some(State::Creating { by, .. }) if by != home => None,
             Some(State::Creating { tag: Some(tag), .. }) => {
                 self.answered(home, tag);
+                self.quota.cancel(home, tag);
                 return self.take(key, id, post);
             }
             _ => return self.take(key, id, post),
@@ -219,9 +268,20 @@ impl Keys {
         Ok(())
     }
 
+    /// `id.home()` says that it has this object.
+    pub(crate) fn holds(&mut self, kind: Kind, id: ObjectId, weight: u64) -> Result<(), Cause> {
+        self.quota.hold(id.home(), kind, id, weight)
+    }
+
+    /// The node's object is gone. Whether it had it.
+    pub(crate) fn freed(&mut self, node: NodeId, kind: Kind, id: ObjectId) -> bool {
+        self.quota.free(node, kind, id)
+    }
+
     /// The node's link is lost: it will ask again, and whether it used its
     /// grants is not known before it has settled or died.
     pub(crate) fn link_lost(&mut self, node: NodeId) {
+        self.quota.link_lost(node);
         for (tag, key) in self.asked.remove(&node).unwrap_or_default() {
             let slot = self.slot(key);
             if slot.state
@@ -235,15 +295,23 @@ impl Keys {
                     tag: None,
                 };
             } else {
-                slot.waiting.retain(|q| (q.node, q.tag) != (node, tag));
+                slot.waiting.retain(|w| !w.is(node, tag));
                 self.forget_if_idle(key);
             }
         }
     }
 
-    /// The node came back and said all that it owns: what is not `owned` it
-    /// holds no more, and the grants of its last link are void.
-    pub(crate) fn settle(&mut self, node: NodeId, owned: &BTreeSet<Key>, post: &mut Post<'_>) {
+    /// The node came back and said all that it has: what is not `owned` it
+    /// holds no more, what is not `held` is gone, and the grants of its last
+    /// link are void.
+    pub(crate) fn settle(
+        &mut self,
+        node: NodeId,
+        owned: &BTreeSet<Key>,
+        held: &BTreeSet<(Kind, ObjectId)>,
+        post: &mut Post<'_>,
+    ) {
+        self.quota.settle(node, held);
         let keys = self.homes.get(&node).cloned().unwrap_or_default();
         for key in keys.difference(owned).copied() {
             if !matches!(self.slot(key).state, State::Creating { tag: Some(_), .. }) {
@@ -255,14 +323,53 @@ impl Keys {
     /// The node is dead.
     pub(crate) fn bury(&mut self, node: NodeId, post: &mut Post<'_>) {
         self.link_lost(node);
+        self.quota.bury(node);
         for key in self.homes.get(&node).cloned().unwrap_or_default() {
             self.free(key, post);
         }
     }
 
+    // ---- room ----
+
+    /// Begins a round of questions whether somebody has made room, if one is
+    /// needed: its number, and who must be asked, of those that have a link.
+    pub(crate) fn begin_round(
+        &mut self,
+        linked: impl Fn(NodeId) -> bool,
+    ) -> Option<(u64, Vec<NodeId>)> {
+        self.quota.begin_round(linked)
+    }
+
+    /// Whether the node was asked in this round, and has not answered before.
+    pub(crate) fn flushed(&mut self, node: NodeId, round: u64) -> bool {
+        self.quota.flushed(node, round)
+    }
+
+    /// If all have answered, decides what waited for that; whether they have.
+    pub(crate) fn end_round(&mut self, post: &mut Post<'_>) -> bool {
+        let Some(doubts) = self.quota.end_round() else {
+            return false;
+        };
+        for (node, tag, key) in doubts {
+            let line = self.slots.get_mut(&key).map(|slot| &mut slot.waiting);
+            let waiting = line.and_then(|line| line.iter_mut().find(|w| w.is(node, tag)));
+            if let Some(waiting) = waiting {
+                waiting.room = Room::Certain;
+            }
+            // If it has been given up, those behind it have waited with it.
+            self.decide(key, post);
+        }
+        true
+    }
+
+    // ---- inside ----
+
     /// The key that the node may create in answer to its question `tag`.
     fn granted(&self, node: NodeId, tag: u64) -> Option<Key> {
         let key = *self.asked.get(&node)?.get(&tag)?;
+        if key.key == PRIVATE {
+            return self.quota.has_reserved(node, tag).then_some(key);
+        }
         let granted = State::Creating {
             by: node,
             tag: Some(tag),
@@ -322,31 +429,55 @@ impl Keys {
 
     fn answer_held(&mut self, key: Key, id: ObjectId, post: &mut Post<'_>) {
         let line = std::mem::take(&mut self.slot(key).waiting);
-        let (stay, go) = line.into_iter().partition(|q| q.not == Some(id));
+        let (stay, go) = line.into_iter().partition(|w| w.question.not == Some(id));
         self.slot(key).waiting = stay;
-        for Question { node, tag, .. } in go as VecDeque<Question> {
+        for Waiting { question, .. } in go as VecDeque<Waiting> {
+            let Question { node, tag, .. } = question;
             self.answered(node, tag);
             post(node, ToNode::Found { tag, id });
         }
     }
 
     fn answer_free(&mut self, key: Key, post: &mut Post<'_>) {
-        while let Some(Question {
-            node, tag, create, ..
-        }) = self.slot(key).waiting.pop_front()
-        {
-            if create {
-                self.set(
-                    key,
-                    State::Creating {
-                        by: node,
-                        tag: Some(tag),
-                    },
-                );
-                return post(node, ToNode::Create { tag });
+        while let Some(Waiting { question, room }) = self.slot(key).waiting.front().copied() {
+            let Question {
+                node, tag, create, ..
+            } = question;
+            let granted = create.map(|weight| {
+                let kind = key.kind;
+                self.quota.reserve(node, tag, Amount { kind, weight })
+            });
+            if granted == Some(false) && room != Room::Certain {
+                return self.doubt(key, question);
             }
-            self.answered(node, tag);
-            post(node, ToNode::Absent { tag });
+            self.slot(key).waiting.pop_front();
+            match granted {
+                Some(true) => {
+                    post(node, ToNode::Create { tag });
+                    if key.key != PRIVATE {
+                        let tag = Some(tag);
+                        return self.set(key, State::Creating { by: node, tag });
+                    }
+                }
+                Some(false) => {
+                    self.answered(node, tag);
+                    post(node, ToNode::Full { tag });
+                }
+                None => {
+                    self.answered(node, tag);
+                    post(node, ToNode::Absent { tag });
+                }
+            }
+        }
+    }
+
+    /// The first in the line finds no room: the nodes are asked, once.
+    fn doubt(&mut self, key: Key, question: Question) {
+        let Some(first) = self.slot(key).waiting.front_mut() else {
+            return;
+        };
+        if std::mem::replace(&mut first.room, Room::Doubted) == Room::Unknown {
+            self.quota.doubt((question.node, question.tag, key));
         }
     }
 

@@ -9,6 +9,7 @@
 //! | [`naming`] | the pure machine: joins, deaths, recovery after a restart |
 //! | `membership` | numbers, names, lives and links of the members |
 //! | [`keys`] | homes of keys, who creates, who waits |
+//! | [`quota`] | how many objects the cluster has, and whether there is room for one more |
 //! | [`output`] | what the machine says: answers, messages, refusals, events |
 //! | [`server`] | sockets, threads and the clock around it |
 //! | `link` | one connection's sending side, which never waits |
@@ -33,13 +34,15 @@
 //!    the id, from the thread of node 1's connection.
 //! 6. Node 2 now asks node 1, and the referee is out of it.
 //!
-//! Where it goes wrong: node 1 says `Abandoned` (no space, say), or dies, or
+//! Where it goes wrong: node 1 says `Abandoned` (no memory, say), or dies, or
 //! comes back on a new connection without the object among its own. Then the
 //! key is free again, and the next in the line gets `Create`.
 //!
 //! # Invariants
 //!
 //! - A key has at most one home, and at most one node may create it.
+//! - What is granted never adds up to more than a limit, and what counts is what
+//!   the living nodes have or were granted.
 //! - A life that was declared dead stays dead: its messages are not heard, and
 //!   it is not admitted again.
 //! - A number belongs to one name for as long as the referee lives; an
@@ -54,6 +57,7 @@ mod link;
 mod membership;
 pub mod naming;
 pub mod output;
+pub mod quota;
 pub mod server;
 
 pub use server::{Options, Referee};

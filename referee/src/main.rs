@@ -2,11 +2,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use dipc_referee::{Options, Referee};
+use dipc_wire::Limits;
 use nix::sys::signal::{SigSet, Signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -29,6 +31,13 @@ struct Arguments {
     /// to come back, as a restarted referee must
     #[arg(long)]
     new_cluster: bool,
+    /// A limit of the whole cluster, such as shmmni=8192; may be said often.
+    /// Those that are not set are the kernel's defaults
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    limit: Vec<String>,
+    /// A file of such limits, one a line; --limit goes before it
+    #[arg(long, value_name = "FILE")]
+    limits: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -63,6 +72,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let options = Options {
         timeout: arguments.timeout,
         new_cluster: arguments.new_cluster,
+        limits: limits(arguments)?,
     };
     let referee = Referee::start(listener, options)
         .map_err(|error| format!("cannot start: {error}; see --help"))?;
@@ -76,6 +86,16 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     info!(%signal, "ending; nodes look for the next referee");
     referee.stop();
     Ok(())
+}
+
+fn limits(arguments: &Arguments) -> Result<Limits, String> {
+    let file = match &arguments.limits {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read --limits {}: {error}", path.display()))?,
+        None => String::new(),
+    };
+    let settings = arguments.limit.iter().map(String::as_str);
+    Limits::written(&file, settings).map_err(|error| format!("a limit cannot be set: {error}"))
 }
 
 /// A time such as `5s`, `200ms` or `100us`.

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dipc_wire::referee::ToNode;
-use dipc_wire::{Incarnation, NodeId, peer};
+use dipc_wire::{Incarnation, Kind, NodeId, ObjectId, peer};
 
 use crate::keys::Key;
 use crate::output::{Cause, LinkId, Output, Refusal};
@@ -46,6 +46,8 @@ pub(crate) struct Member {
 pub(crate) struct Settling {
     /// The keys that it owns.
     pub(crate) owned: BTreeSet<Key>,
+    /// The objects that it has, with and without a key.
+    pub(crate) held: BTreeSet<(Kind, ObjectId)>,
     /// When it must have said everything: others wait for it.
     pub(crate) until: Duration,
 }

@@ -23,12 +23,14 @@
 
 use std::time::Duration;
 
+use dipc_wire::call::PRIVATE;
 use dipc_wire::referee::{Join, ToNode, ToReferee};
-use dipc_wire::{Incarnation, NodeId, ObjectId};
+use dipc_wire::{Incarnation, Kind, Limits, NodeId, ObjectId};
 
 use crate::keys::{Key, Keys, Question};
-use crate::membership::{Life, Link, Member, Members};
+use crate::membership::{Life, Link, Member, Members, Settling};
 use crate::output::{Cause, Event, LinkId, Output};
+use crate::quota::Total;
 
 mod joining;
 
@@ -46,6 +48,8 @@ pub struct Settings {
     pub incarnations_above: u64,
     /// Nobody was a member before: there is nothing to recover.
     pub new_cluster: bool,
+    /// What the cluster keeps to.
+    pub limits: Limits,
 }
 
 /// The machine. Time is counted from any fixed moment.
@@ -89,7 +93,7 @@ impl Naming {
             timeout: settings.timeout,
             cluster: settings.cluster,
             members: Members::new(Incarnation(settings.incarnations_above)),
-            keys: Keys::new(recovery.is_none()),
+            keys: Keys::new(recovery.is_none(), settings.limits),
             recovery,
         }
     }
@@ -146,7 +150,7 @@ impl Naming {
         if let Err(refusal) = outcome {
             refuse(link, join.name, &refusal, out);
         }
-        self.end_recovery_when_complete(now, out);
+        self.follow_up(now, out);
     }
 
     /// Any later message.
@@ -165,7 +169,7 @@ impl Naming {
             Ok(Ignored(what)) => out.note(Event::Ignored { node, what }),
             Err(cause) => self.bury(node, cause, out),
         }
-        self.end_recovery_when_complete(now, out);
+        self.follow_up(now, out);
     }
 
     /// The link's connection has ended.
@@ -182,6 +186,7 @@ impl Naming {
             self.keys.link_lost(node);
             out.note(Event::LinkLost { node, incarnation });
         }
+        self.follow_up(now, out);
     }
 
     /// For a time-out, nothing came on the link, or nothing could be sent.
@@ -190,7 +195,7 @@ impl Naming {
             self.bury(node, Cause::Silent, out);
         }
         self.link_closed(link, now, out);
-        self.end_recovery_when_complete(now, out);
+        self.follow_up(now, out);
     }
 
     /// Does what is due: see [`deadline`](Self::deadline).
@@ -203,7 +208,36 @@ impl Naming {
         for (node, cause) in dead.collect::<Vec<_>>() {
             self.bury(node, cause, out);
         }
+        self.follow_up(now, out);
+    }
+
+    /// How many objects of `kind` count now.
+    pub fn total(&self, kind: Kind) -> Total {
+        self.keys.total(kind)
+    }
+
+    /// What any input may have made possible.
+    fn follow_up(&mut self, now: Duration, out: &mut dyn Output) {
         self.end_recovery_when_complete(now, out);
+        self.look_for_room(out);
+    }
+
+    /// Asks those who may have made room, and decides when they have answered;
+    /// see [`crate::quota`].
+    fn look_for_room(&mut self, out: &mut dyn Output) {
+        let members = &self.members;
+        let linked = |node| members.get(node).is_some_and(|m| m.link.up().is_some());
+        loop {
+            if let Some((round, nodes)) = self.keys.begin_round(linked) {
+                for node in nodes {
+                    members.send(out, node, ToNode::Flush { round });
+                }
+            }
+            let mut post = |to: NodeId, message: ToNode<'static>| members.send(out, to, message);
+            if !self.keys.end_round(&mut post) {
+                return;
+            }
+        }
     }
 
     // ---- messages ----
@@ -227,7 +261,9 @@ impl Naming {
             } => self.knows(node, other, incarnation, out),
             ToReferee::Settled => self.settled(node, out),
             ToReferee::Resolve {
-                key: IPC_PRIVATE, ..
+                key: PRIVATE,
+                create: None,
+                ..
             } => Ignored("a question about IPC_PRIVATE, which is no key"),
             ToReferee::Resolve {
                 tag,
@@ -256,6 +292,15 @@ impl Naming {
                 let released = keys.released(node, Key { kind, key }, id, &mut post);
                 done_or(released, "released a key that this object does not have")
             }
+            ToReferee::Holds { kind, id, weight } => return self.has(node, kind, id, weight),
+            ToReferee::Freed { kind, id } => done_or(
+                keys.freed(node, kind, id),
+                "freed an object that it does not have",
+            ),
+            ToReferee::Flushed { round } => done_or(
+                keys.flushed(node, round),
+                "answered a question that is not open",
+            ),
             ToReferee::PeerLost {
                 node: lost,
                 incarnation,
@@ -271,7 +316,7 @@ impl Naming {
         id: ObjectId,
         out: &mut dyn Output,
     ) -> Result<Effect, Cause> {
-        if id.home() != node || key.key == IPC_PRIVATE {
+        if id.home() != node || key.key == PRIVATE {
             return Ok(Ignored(
                 "owns an object of another home, or one without a key",
             ));
@@ -282,6 +327,24 @@ impl Naming {
         if let Some(settling) = self.members.get_mut(node).and_then(|m| m.settling.as_mut()) {
             settling.owned.insert(key);
         }
+        Ok(Done)
+    }
+
+    fn has(
+        &mut self,
+        node: NodeId,
+        kind: Kind,
+        id: ObjectId,
+        weight: u64,
+    ) -> Result<Effect, Cause> {
+        let settling = self.members.get_mut(node).and_then(|m| m.settling.as_mut());
+        let Some(settling) = settling.filter(|_| id.home() == node) else {
+            return Ok(Ignored(
+                "holds an object of another home, or says so after it has settled",
+            ));
+        };
+        settling.held.insert((kind, id));
+        self.keys.holds(kind, id, weight)?;
         Ok(Done)
     }
 
@@ -315,7 +378,8 @@ impl Naming {
         // A newcomer owns nothing and knows nobody.
         if let Some(settling) = settling {
             let members = &self.members;
-            self.keys.settle(node, &settling.owned, &mut |to, message| {
+            let Settling { owned, held, .. } = settling;
+            self.keys.settle(node, &owned, &held, &mut |to, message| {
                 members.send(out, to, message)
             });
             self.members.settle(out, node);
@@ -434,8 +498,6 @@ enum Effect {
 }
 use Effect::{Done, Ignored};
 
-/// The key that is no key (`<linux/ipc.h>`).
-const IPC_PRIVATE: i32 = 0;
 const NO_GRANT: &str = "answered a grant that it does not have";
 
 fn done_or(done: bool, what: &'static str) -> Effect {

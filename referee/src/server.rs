@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dipc_wire::Limits;
 use dipc_wire::frame::{Encoded, Frame, FrameBuffer, FrameError};
 use dipc_wire::referee::{Answer, Join, ToNode, ToReferee};
 use parking_lot::{Condvar, Mutex};
@@ -41,6 +42,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Nobody was a member before this referee: no recovery.
     pub new_cluster: bool,
+    /// What the whole cluster keeps to.
+    pub limits: Limits,
 }
 
 /// A running referee.
@@ -92,6 +95,7 @@ impl Referee {
             cluster: RandomState::new().hash_one("cluster"),
             incarnations_above: milliseconds_since_1970(),
             new_cluster: options.new_cluster,
+            limits: options.limits,
         };
         let state = State {
             naming: Naming::new(settings, Duration::ZERO),

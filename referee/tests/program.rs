@@ -71,3 +71,26 @@ fn a_time_without_a_unit_is_refused_by_the_flags() {
     assert!(!child.wait().unwrap().success());
     assert!(output(child.stderr.take().unwrap()).contains("such as 5s"));
 }
+
+#[test]
+fn a_limit_that_cannot_be_kept_is_one_clear_line_and_exit_1() {
+    let folder = std::env::temp_dir().join(format!("dipc-limits-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("limits");
+    std::fs::write(&file, "# of this cluster\nshmmni = many\n").unwrap();
+    let file = file.to_str().unwrap();
+    let cases = [
+        (["--limit", "shmmin=1"], "there is no limit \"shmmin\""),
+        (["--limit", "semmsl=70000"], "dipc supports 1 to 65535"),
+        (["--limits", file], "must be a whole number"),
+        (["--limits", "/nowhere"], "cannot read --limits /nowhere"),
+    ];
+    for (arguments, reason) in cases {
+        let mut child = start(&[&["--listen", "127.0.0.1:0"], &arguments[..]].concat());
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        let error = output(child.stderr.take().unwrap());
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains(reason), "{error}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}

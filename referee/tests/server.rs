@@ -12,7 +12,7 @@ use std::time::Duration;
 use dipc_referee::{Options, Referee};
 use dipc_wire::frame::{Encoded, Frame, FrameBuffer};
 use dipc_wire::referee::{Answer, Join, MAGIC, Membership, ToNode, ToReferee, VERSIONS};
-use dipc_wire::{Kind, NodeId, ObjectId};
+use dipc_wire::{Kind, Limits, NodeId, ObjectId};
 use serde::Serialize;
 
 /// For tests in which nobody shall die: far longer than any of them takes.
@@ -27,6 +27,7 @@ fn start(timeout: Duration, new_cluster: bool) -> Referee {
         Options {
             timeout,
             new_cluster,
+            limits: Limits::LINUX,
         },
     )
     .unwrap()
@@ -67,7 +68,7 @@ impl Node {
             tag,
             kind: Kind::Sem,
             key,
-            create,
+            create: create.then_some(1),
             not: None,
         });
     }
@@ -95,7 +96,7 @@ impl Node {
     fn welcome(&mut self) -> Membership {
         let answer = self.next_frame(|frame| match frame.message().unwrap() {
             Answer::Welcome {
-                member, version: 1, ..
+                member, version: 2, ..
             } => member,
             other => panic!("{other:?}"),
         });
@@ -253,7 +254,7 @@ fn a_node_that_does_not_read_its_answers_delays_nobody_and_is_gone() {
     let [(a, who), (mut b, _)] = pair(&referee);
     let mut flood = Vec::new();
     for tag in 0..1000 {
-        let (kind, key, create, not) = (Kind::Sem, 1, false, None);
+        let (kind, key, create, not) = (Kind::Sem, 1, None, None);
         let question = ToReferee::Resolve {
             tag,
             kind,
@@ -402,7 +403,7 @@ fn joins_that_cannot_be_are_refused_with_the_reason() {
                 versions: (7, 9),
                 ..join("a", None)
             },
-            "this referee speaks versions 1 to 1",
+            "this referee speaks versions 2 to 2",
         ),
         (
             Join {
@@ -433,6 +434,7 @@ fn a_time_out_that_would_kill_healthy_nodes_is_an_error() {
     let options = Options {
         timeout: Duration::from_millis(1),
         new_cluster: true,
+        limits: Limits::LINUX,
     };
     let error = Referee::start(listener, options).unwrap_err();
     assert!(

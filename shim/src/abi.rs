@@ -27,12 +27,8 @@ pub(crate) mod sem {
     pub(crate) const GETZCNT: c_int = 15;
     pub(crate) const SETVAL: c_int = 16;
     pub(crate) const SETALL: c_int = 17;
-    /// The kernel's default for the operations of one call.
-    pub(crate) const SEMOPM: usize = 500;
 }
 
-/// The kernel's default for a message's text, in bytes.
-pub(crate) const MSGMAX: usize = 8192;
 /// `msgctl`'s commands, `<bits/msq.h>`.
 pub(crate) const MSG_STAT_ANY: c_int = 13;
 /// `shmctl`'s commands, `<bits/shm.h>`.

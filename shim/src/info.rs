@@ -6,7 +6,8 @@
 //! kernel's.
 
 use dipc_wire::Kind;
-use dipc_wire::census::{Census, Limits, Totals};
+use dipc_wire::Limits;
+use dipc_wire::census::{Census, Totals};
 use libc::{c_int, c_ulong};
 
 use crate::user_memory::Plain;
@@ -148,7 +149,7 @@ mod tests {
     }
 
     fn census(totals: Totals) -> Census {
-        let limits = Limits::default();
+        let limits = Limits::LINUX;
         Census {
             objects: 3,
             totals,
@@ -185,7 +186,7 @@ mod tests {
         let mut info: ShmLimits = kernels();
         info.limit(&Limits {
             shmmni: 77,
-            ..Limits::default()
+            ..Limits::LINUX
         });
         assert_eq!((info.shmmni, info.shmseg), (77, 77));
     }

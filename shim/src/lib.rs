@@ -54,6 +54,7 @@ mod hooks;
 mod index;
 mod info;
 mod kernel;
+mod limits;
 mod mapping;
 mod msg;
 mod notice;

@@ -9,11 +9,12 @@ use dipc_wire::frame::MAX_PAYLOAD;
 use dipc_wire::local::{ONE_PACKET, Request};
 use libc::{c_int, c_long, c_void, ssize_t};
 
-use crate::abi::{self, MSGMAX};
+use crate::abi;
 use crate::control::{self, out_of_step};
 use crate::exchange::{self, Patience, SMALL};
 use crate::info::IPC_INFO;
-use crate::outcome::{Detour, Escape, Family, Trouble, escape, refused_by_id};
+use crate::limits;
+use crate::outcome::{Detour, Escape, Family, escape, refused_by_id};
 use crate::session::Session;
 use crate::user_memory::{self, UserBytes};
 use crate::{choose, index};
@@ -43,12 +44,8 @@ pub(crate) fn send(id: c_int, message: *const c_void, size: usize, flags: c_int)
         mtype,
         flags: flags as u32,
     };
-    let mut session = exchange::begin(&Request::Call(call), payload).map_err(|t| match t {
-        // The home judges size and type, but cannot when the text cannot be read;
-        // the kernel looks at them before the text (behaviour 69).
-        Trouble::BadPointer if size > MSGMAX || mtype < 1 => Escape::Errno(libc::EINVAL),
-        trouble => escape(trouble, Family::Operation),
-    })?;
+    let mut session = exchange::begin(&Request::Call(call), payload)
+        .map_err(|trouble| limits::unsent(trouble, |limits| limits.check_message(mtype, size)))?;
     let mut room = [0; SMALL];
     let reply = session
         .answer(patience(flags), &mut room)

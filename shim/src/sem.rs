@@ -10,7 +10,8 @@ use crate::abi::{self, Semun};
 use crate::control::{self, out_of_step};
 use crate::exchange::{self, Patience, SMALL};
 use crate::info::IPC_INFO;
-use crate::outcome::{Detour, Escape, Family, Trouble, escape, refused_by_id};
+use crate::limits;
+use crate::outcome::{Detour, Escape, Family, escape, refused_by_id};
 use crate::session::Session;
 use crate::user_memory::{self, UserBytes};
 use crate::{choose, index};
@@ -46,12 +47,8 @@ pub(crate) fn operate(
         len: count * SemOp::BYTES,
     };
     let call = Call::SemOp { id, timeout };
-    let mut session = exchange::begin(&Request::Call(call), payload).map_err(|t| match t {
-        // The home judges the number, but cannot when the array cannot be read;
-        // the kernel looks at the number first (behaviour 23).
-        Trouble::BadPointer if count > abi::sem::SEMOPM => Escape::Errno(libc::E2BIG),
-        trouble => escape(trouble, Family::Operation),
-    })?;
+    let mut session = exchange::begin(&Request::Call(call), payload)
+        .map_err(|trouble| limits::unsent(trouble, |limits| limits.check_nsops(count)))?;
     let mut room = [0; SMALL];
     let reply = session
         .answer(Patience::Signal, &mut room)

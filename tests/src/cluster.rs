@@ -27,6 +27,8 @@ pub struct Options {
     pub quantum: &'static str,
     /// Limits that are not the kernel's defaults, such as `shmmni=5`.
     pub limits: &'static [&'static str],
+    /// Without a referee there is one node, which is a cluster of its own.
+    pub referee: bool,
 }
 
 impl Options {
@@ -38,6 +40,16 @@ impl Options {
             timeout: "20s",
             quantum: "200us",
             limits: &[],
+            referee: true,
+        }
+    }
+
+    /// One node that has no referee.
+    #[must_use]
+    pub fn alone() -> Self {
+        Options {
+            referee: false,
+            ..Options::nodes(1)
         }
     }
 }
@@ -97,7 +109,9 @@ impl Cluster {
             options,
             scratch,
         };
-        cluster.start_referee(&["--new-cluster"]);
+        if options.referee {
+            cluster.start_referee(&["--new-cluster"], options.limits);
+        }
         for number in 1..=options.nodes {
             let node = cluster
                 .try_node(number, &[])
@@ -107,18 +121,13 @@ impl Cluster {
         cluster
     }
 
-    fn start_referee(&mut self, more: &[&str]) {
+    fn start_referee(&mut self, more: &[&str], limits: &[&str]) {
         let mut command = Command::new(artifacts::built("dipc-referee"));
         command
             .args(["--listen", &self.referee_address])
             .args(["--timeout", self.options.timeout])
-            .args(
-                self.options
-                    .limits
-                    .iter()
-                    .flat_map(|limit| ["--limit", limit]),
-            )
             .args(more)
+            .args(limits.iter().flat_map(|limit| ["--limit", limit]))
             .stderr(into_file(&self.scratch.join("referee.log")));
         let (process, ready) = start("dipc-referee", &mut command)
             .unwrap_or_else(|status| panic!("dipc-referee: {status}"));
@@ -163,7 +172,12 @@ impl Cluster {
 
     /// Starts a referee where the last one was.
     pub fn restart_referee(&mut self) {
-        self.start_referee(&[]);
+        self.start_referee(&[], self.options.limits);
+    }
+
+    /// The same, with other limits than before.
+    pub fn restart_referee_with(&mut self, limits: &[&str]) {
+        self.start_referee(&[], limits);
     }
 
     /// Kills a node's daemon by SIGKILL.
@@ -205,10 +219,15 @@ impl Cluster {
             ("--name", name.clone()),
             ("--socket", socket.display().to_string()),
             ("--listen", "127.0.0.1:0".into()),
-            ("--referee", self.referee_address.clone()),
             ("--quantum", self.options.quantum.into()),
             ("--timeout", self.options.timeout.into()),
         ];
+        if self.options.referee {
+            arguments.push(("--referee", self.referee_address.clone()));
+        } else {
+            let limits = self.options.limits.iter();
+            arguments.extend(limits.map(|limit| ("--limit", (*limit).into())));
+        }
         for pair in more.chunks_exact(2) {
             for (option, value) in &mut arguments {
                 if *option == pair[0] {

@@ -21,6 +21,10 @@ struct Up {
 
 impl Up {
     fn nodes(nodes: u8) -> Self {
+        Self::with(nodes, &[])
+    }
+
+    fn with(nodes: u8, more: &[&str]) -> Self {
         let scratch = Scratch::new();
         let dir = scratch.join("c");
         let guard = Command::new("sh")
@@ -36,7 +40,7 @@ impl Up {
             dir,
             _scratch: scratch,
         };
-        let output = up.dipc(&["up", "--nodes", &nodes.to_string()]);
+        let output = up.dipc(&[&["up", "--nodes", &nodes.to_string()], more].concat());
         assert!(output.status.success(), "{}", text(&output));
         up
     }
@@ -267,4 +271,26 @@ fn run_serves_a_program_by_the_daemon_that_dipc_socket_names() {
         "{}",
         text(&output)
     );
+}
+
+#[test]
+fn limits_are_given_to_dipc_up_and_shown_by_dipc_status() {
+    let scratch = Scratch::new();
+    let file = scratch.join("limits");
+    std::fs::write(&file, "shmmni = 3 # segments\nsemmni = 1\n").expect("a file can be written");
+    let file = file.to_str().expect("its path is text");
+    let up = Up::with(2, &["--limits", file, "--limit", "semmni=2"]);
+    let [mut one, mut two] = [1, 2].map(|n| up.program(n));
+    one.must(format!("semget 0 1 {CREATE}"));
+    two.must(format!("semget 0 1 {CREATE}"));
+    assert_eq!(one.ask(format!("semget 0 1 {CREATE}")), "! ENOSPC");
+    let said = text(&up.dipc(&["status"]));
+    assert!(
+        said.contains("Limits other than the kernel's: shmmni=3 semmni=2"),
+        "{said}"
+    );
+    let output = up.dipc(&["status", "--json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["limits"]["semmni"], 2);
+    assert_eq!(json["limits"]["msgmax"], 8192);
 }

@@ -6,8 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ObjectId;
 use crate::call::Reply;
+use crate::{Limits, ObjectId};
 
 /// One object, as its home describes it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -53,21 +53,4 @@ pub enum Totals {
         /// Of these, pages that are in the memory of the node that tells it.
         resident: u64,
     },
-}
-
-/// The limits on distributed objects, named as in `struct seminfo`, `struct
-/// msginfo` and `struct shminfo`: semctl(2), msgctl(2), shmctl(2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[allow(missing_docs)] // named as the fields of those structures
-pub struct Limits {
-    pub semmni: u64,
-    pub semmns: u64,
-    pub semmsl: u64,
-    pub semopm: u64,
-    pub msgmni: u64,
-    pub msgmax: u64,
-    pub msgmnb: u64,
-    pub shmmni: u64,
-    pub shmmax: u64,
-    pub shmall: u64,
 }

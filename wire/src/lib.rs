@@ -12,6 +12,7 @@
 //! | [`peer`] | `dipcd` ↔ `dipcd`, over TCP; version negotiated |
 //! | [`referee`] | `dipcd` ↔ `dipc-referee`, over TCP; version negotiated |
 //! | [`admin`] | what `dipc ls` and `dipc status` are told |
+//! | [`limits`] | the limits of a cluster, and which errno says that one is reached |
 //! | [`frame`] | length-limited frames: a postcard header with raw payload beside it |
 //!
 //! Two rules keep old and new nodes able to talk. Enums are append-only: a
@@ -25,9 +26,11 @@ pub mod coherence;
 pub mod errno;
 pub mod frame;
 pub mod ids;
+pub mod limits;
 pub mod local;
 pub mod peer;
 pub mod referee;
 
 pub use errno::Errno;
 pub use ids::{Incarnation, Kind, NodeId, ObjectId, Pid};
+pub use limits::Limits;

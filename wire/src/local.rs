@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Reply};
 use crate::census::Census;
-use crate::{Kind, NodeId, ObjectId};
+use crate::{Kind, Limits, NodeId, ObjectId};
 
 /// The version of everything in this module but the hello.
 pub const VERSION: u16 = 2;
@@ -193,6 +193,9 @@ pub enum Request {
         /// As in `Attach`.
         need_uffd: bool,
     },
+    /// What are the cluster's limits? Answered by [`Response::Limits`]. They may
+    /// change when a referee is started anew.
+    Limits,
 }
 
 /// What the daemon answers.
@@ -228,6 +231,8 @@ pub enum Response<'a> {
     /// from a list only, and has not asked for it by key nor made it. So that
     /// `ipcrm -a` does not sweep a cluster by accident.
     OnlyListed,
+    /// To [`Request::Limits`].
+    Limits(Limits),
 }
 
 /// One attachment that a forked child found in its table.

@@ -1,7 +1,7 @@
 //! `dipcd` ↔ `dipc-referee`, over TCP.
 //!
-//! A node says [`Join`], then what it owns ([`ToReferee::Owns`]), then
-//! [`ToReferee::Settled`]. The referee says [`Answer`], then [`ToNode`]
+//! A node says [`Join`], then what it has ([`ToReferee::Owns`],
+//! [`ToReferee::Holds`]), then [`ToReferee::Settled`]. The referee says [`Answer`], then [`ToNode`]
 //! messages. Afterwards both sides speak when they have something to say, and
 //! ping when they have not: at least every quarter of the time-out.
 //!
@@ -20,10 +20,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Incarnation, Kind, NodeId, ObjectId};
+use crate::{Incarnation, Kind, Limits, NodeId, ObjectId};
 
-/// The lowest and the highest version that this build speaks.
-pub const VERSIONS: (u16, u16) = (1, 1);
+/// The lowest and the highest version that this build speaks. In version 1 the
+/// welcome had no limits, and a question no weight.
+pub const VERSIONS: (u16, u16) = (2, 2);
 /// Tells a node's connection from a stranger's: "refe" in ASCII.
 pub const MAGIC: u32 = 0x7265_6665;
 
@@ -67,6 +68,8 @@ pub enum Answer<'a> {
         /// After how long without a sign of life a node is dead, in
         /// milliseconds. One number for the whole cluster.
         timeout_ms: u32,
+        /// The cluster's limits.
+        limits: Limits,
     },
     /// It is not; `reason` is for people.
     Refused {
@@ -99,17 +102,19 @@ pub enum ToReferee {
     },
     /// All of `Owns` and `Knows` is said.
     Settled,
-    /// Where is this key? Answered by [`ToNode::Found`], [`ToNode::Absent`] or,
-    /// with `create`, [`ToNode::Create`].
+    /// Where is this key? Answered by [`ToNode::Found`] or [`ToNode::Absent`];
+    /// with `create`, by [`ToNode::Found`], [`ToNode::Create`] or [`ToNode::Full`].
     Resolve {
         /// Names the answer.
         tag: u64,
         /// The key's name space.
         kind: Kind,
-        /// The key, not `IPC_PRIVATE`.
+        /// The key. `IPC_PRIVATE` is nobody's, and makes sense with `create`
+        /// only.
         key: i32,
-        /// Whether the asker would create it.
-        create: bool,
+        /// The asker would create it, as an object of this
+        /// [weight](crate::limits::weight).
+        create: Option<u64>,
         /// The object that an earlier answer named, whose home says that it is
         /// gone: wait until the referee has heard so too.
         not: Option<ObjectId>,
@@ -148,6 +153,29 @@ pub enum ToReferee {
     Leave,
     /// I live.
     Ping,
+    /// This object is here, with or without a key, and counts against the
+    /// cluster's limits: said after [`Join`].
+    Holds {
+        /// What it is.
+        kind: Kind,
+        /// The object.
+        id: ObjectId,
+        /// Its [weight](crate::limits::weight).
+        weight: u64,
+    },
+    /// The object is gone, and counts no more. A segment that was removed goes
+    /// only with its last attachment.
+    Freed {
+        /// What it was.
+        kind: Kind,
+        /// The object.
+        id: ObjectId,
+    },
+    /// The answer to [`ToNode::Flush`].
+    Flushed {
+        /// Its number.
+        round: u64,
+    },
 }
 
 /// What the referee says to a node.
@@ -201,4 +229,16 @@ pub enum ToNode<'a> {
     Ping,
     /// The answer to [`ToReferee::Settled`]: every present member has been told.
     Complete,
+    /// Nobody has the key, but with the object that the asker would create the
+    /// cluster would be over a limit.
+    Full {
+        /// Of the question.
+        tag: u64,
+    },
+    /// Say [`ToReferee::Flushed`], behind all that you have said: I am about to
+    /// refuse somebody for want of room, and you may have made some.
+    Flush {
+        /// Names the answer.
+        round: u64,
+    },
 }

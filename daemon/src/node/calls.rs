@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dipc_wire::call::{Call, PRIVATE, Reply, flags};
+use dipc_wire::limits::weight;
 use dipc_wire::peer::Message;
 use dipc_wire::{Errno, Kind, ObjectId};
 
@@ -32,6 +33,10 @@ impl Node {
                 client.process.listed.lock().got(kind, id);
             }
             client.answer(&found.map_or_else(Reply::Failed, Reply::Id), &[]);
+            return None;
+        }
+        if let Err(errno) = self.home.check_call(&call, payload) {
+            client.answer(&Reply::Failed(errno), &[]);
             return None;
         }
         let (Some(id), false) = (call.object(), call.is_between_nodes()) else {
@@ -130,14 +135,17 @@ impl Node {
         if let Some(key) = key {
             self.names.released(kind, key, id);
         }
-        if destroyed {
-            self.destroy(id);
+        match kind {
+            Kind::Sem | Kind::Msg => self.names.freed(kind, id),
+            Kind::Shm if destroyed => self.destroy(id),
+            Kind::Shm => {}
         }
         Ok(())
     }
 
     /// The last attachment of a removed segment of this home is gone.
     pub(crate) fn destroy(&self, id: ObjectId) {
+        self.names.freed(Kind::Shm, id);
         self.forget_segment(id);
         for link in self.peers.links() {
             let _ = link.send(&Message::Destroyed { id }, &[]);
@@ -153,12 +161,18 @@ impl Node {
         size: u64,
         flags: u32,
     ) -> Result<ObjectId, Errno> {
-        self.home.check_get(kind, size)?;
+        let limits = self.limits();
+        limits.check_get(kind, size)?;
         let caller = &client.caller();
-        if key == PRIVATE {
-            return self.home.create(caller, kind, key, size, flags);
-        }
-        let create = flags & flags::CREAT != 0;
+        let may_create = key == PRIVATE || flags & flags::CREAT != 0;
+        let (create, absent) = match limits.check_create(kind, size) {
+            _ if !may_create => (None, Errno::ENOENT),
+            Ok(()) => (Some(weight(kind, size)), Errno::ENOENT),
+            Err(errno) if key == PRIVATE => return Err(errno),
+            // Only looked for: if it is there it is found, or EEXIST, in spite
+            // of the size.
+            Err(errno) => (None, errno),
+        };
         let mut not = None;
         // Each round means that an object of this key was removed while we
         // were on the way to it.
@@ -171,7 +185,11 @@ impl Node {
                 .resolve(kind, key, create, not)
                 .map_err(|_| Errno::ETIMEDOUT)?;
             match resolution {
-                Resolution::Absent => return Err(Errno::ENOENT),
+                Resolution::Absent => return Err(absent),
+                Resolution::Full => {
+                    self.home.say_full(kind);
+                    return Err(Errno::ENOSPC);
+                }
                 Resolution::Create(claim) => {
                     let make = || self.home.create(caller, kind, key, size, flags);
                     match self.names.fulfil(claim, make) {

@@ -17,7 +17,7 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 
 use dipc_wire::call::Reply;
-use dipc_wire::census::{Census, Entry, Limits, Totals};
+use dipc_wire::census::{Census, Entry, Totals};
 use dipc_wire::frame;
 use dipc_wire::local::Response;
 use dipc_wire::peer::Message;
@@ -30,7 +30,6 @@ use super::client::{Client, ClientError};
 use super::link::Link;
 use super::process::Process;
 use super::{Node, sysvipc};
-use crate::semantics;
 use crate::semantics::limits::weight;
 
 /// An object and what `IPC_STAT` says of it, in this node's numbers.
@@ -48,7 +47,7 @@ impl Node {
         let census = Census {
             objects: u32::try_from(objects.len()).unwrap_or(u32::MAX),
             totals: self.totals(kind, &objects),
-            limits: limits(&self.home.limits),
+            limits: self.limits(),
         };
         let ids = objects.iter().map(|(id, _)| *id).collect();
         client.process.listed.lock().census(kind, ids, sweep);
@@ -195,21 +194,6 @@ impl Node {
                     .sum(),
             },
         }
-    }
-}
-
-fn limits(limits: &semantics::Limits) -> Limits {
-    Limits {
-        semmni: limits.semmni as u64,
-        semmns: limits.semmns,
-        semmsl: limits.semmsl,
-        semopm: limits.semopm as u64,
-        msgmni: limits.msgmni as u64,
-        msgmax: limits.msgmax as u64,
-        msgmnb: limits.msgmnb,
-        shmmni: limits.shmmni as u64,
-        shmmax: limits.shmmax,
-        shmall: limits.shmall,
     }
 }
 

@@ -339,6 +339,7 @@ impl Node {
             Request::Forked { parent } => {
                 client.done(self.child_reports(client, parent, payload, uffd))?;
             }
+            Request::Limits => client.respond(&Response::Limits(self.limits()), &[], &[])?,
             Request::List => client.rows(&self.list_cluster())?,
             Request::Status => client.rows(&self.status_of_cluster())?,
             Request::Census { kind, sweep } => self.tell_census(client, kind, sweep)?,

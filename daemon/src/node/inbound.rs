@@ -75,20 +75,20 @@ impl Node {
                 if let Some(id) = call.object() {
                     ours(id)?;
                 }
+                let asker = Asker::Peer {
+                    link: link.clone(),
+                    tag,
+                };
+                if let Err(errno) = self.home.check_call(&call, payload) {
+                    asker.fail(errno);
+                    return Ok(());
+                }
                 let credentials = self.home.users.credentials(&caller);
                 let caller = Caller {
                     pid: from(caller.pid),
                     credentials,
                 };
-                self.apply(
-                    &caller,
-                    call,
-                    payload,
-                    Asker::Peer {
-                        link: link.clone(),
-                        tag,
-                    },
-                );
+                self.apply(&caller, call, payload, asker);
             }
             Message::Reply { tag, reply } => self.replied(link, tag, reply, payload),
             Message::Withdraw { tag } => {

@@ -46,11 +46,13 @@ impl Node {
                 loop {
                     let known = || Known {
                         keys: node.home.keys(),
+                        weights: node.home.weights(),
                         members: node.peers.lives(),
                     };
                     let why = referee.serve(joined, known, |message| node.told(&message, &ready));
                     tracing::warn!(referee = referee.address, %why, "the referee is gone");
                     joined = node.rejoin(&referee);
+                    node.home.keep_to(joined.limits);
                     tracing::info!(referee = referee.address, "the referee is back");
                 }
             })?;
@@ -103,8 +105,12 @@ impl Node {
             ToNode::Gone { node, incarnation } => self.ended(node, incarnation),
             ToNode::Fenced => self.die("the cluster has declared it dead"),
             ToNode::Complete => drop(ready.send(Ok(()))),
-            ToNode::Found { .. } | ToNode::Absent { .. } | ToNode::Create { .. } | ToNode::Ping => {
-            }
+            ToNode::Found { .. }
+            | ToNode::Absent { .. }
+            | ToNode::Create { .. }
+            | ToNode::Full { .. }
+            | ToNode::Flush { .. }
+            | ToNode::Ping => {}
         }
     }
 

@@ -51,7 +51,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dipc_wire::referee::Membership;
-use dipc_wire::{ObjectId, Pid};
+use dipc_wire::{Limits, ObjectId, Pid};
 
 use parking_lot::Mutex;
 
@@ -131,6 +131,11 @@ impl Node {
             node: self.me.node,
             pid,
         }
+    }
+
+    /// The cluster's limits, as they are now.
+    pub(crate) fn limits(&self) -> Limits {
+        self.home.limits()
     }
 
     /// The coherence machines' clock, in nanoseconds.

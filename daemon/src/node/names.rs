@@ -12,7 +12,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
 use dipc_wire::peer::common_version;
 use dipc_wire::referee::{Answer, Join, MAGIC, Membership, ToNode, ToReferee, VERSIONS};
-use dipc_wire::{Errno, Incarnation, Kind, NodeId, ObjectId};
+use dipc_wire::{Errno, Incarnation, Kind, Limits, NodeId, ObjectId};
 use parking_lot::Mutex;
 use thiserror::Error;
 
@@ -27,7 +27,10 @@ pub(crate) enum Resolution {
     /// It has none.
     Absent,
     /// It has none, and nobody else makes one until we say what became of ours.
+    /// There is room for it.
     Create(Claim),
+    /// It has none, and the cluster has no room for another object.
+    Full,
 }
 
 /// The right to create an object for a key; ends with [`Names::fulfil`].
@@ -51,17 +54,18 @@ pub(crate) enum Names {
 }
 
 impl Names {
-    /// Finds a key's object; with `create`, asks for the right to make it.
-    /// `not` is an object that was found before, and that is gone.
+    /// Finds a key's object; with `create`, asks for the right to make it, and
+    /// for room for something of this [weight](dipc_wire::limits::weight). A
+    /// private one has only room to ask for. `not` is an object that was found before, and that is gone.
     pub(crate) fn resolve(
         &self,
         kind: Kind,
         key: i32,
-        create: bool,
+        create: Option<u64>,
         not: Option<ObjectId>,
     ) -> Result<Resolution, Unreachable> {
         match self {
-            Names::Solo if create => Ok(Resolution::Create(Claim { tag: 0, epoch: 0 })),
+            Names::Solo if create.is_some() => Ok(Resolution::Create(Claim { tag: 0, epoch: 0 })),
             Names::Solo => Ok(Resolution::Absent),
             Names::Referee(referee) => referee.resolve(kind, key, create, not),
         }
@@ -90,6 +94,11 @@ impl Names {
     /// The object has its key no more.
     pub(crate) fn released(&self, kind: Kind, key: i32, id: ObjectId) {
         self.tell(ToReferee::Released { kind, key, id });
+    }
+
+    /// The object is gone, and makes room for another.
+    pub(crate) fn freed(&self, kind: Kind, id: ObjectId) {
+        self.tell(ToReferee::Freed { kind, id });
     }
 
     /// The link to a peer broke.
@@ -151,6 +160,8 @@ impl JoinError {
 pub(crate) struct Known {
     /// The keys whose home is here.
     pub(crate) keys: Vec<(Kind, i32, ObjectId)>,
+    /// All objects whose home is here, and what each weighs.
+    pub(crate) weights: Vec<(Kind, ObjectId, u64)>,
     /// The other members.
     pub(crate) members: Vec<(NodeId, Incarnation)>,
 }
@@ -163,6 +174,8 @@ pub(crate) struct Joined {
     pub(crate) me: Membership,
     /// The cluster's time-out.
     pub(crate) timeout: Duration,
+    /// The cluster's limits.
+    pub(crate) limits: Limits,
 }
 
 /// Asks to be a member, as `member` if we were one before.
@@ -210,6 +223,7 @@ fn greet(
                     version,
                     member,
                     timeout_ms,
+                    limits,
                 } => {
                     if common_version((version, version), VERSIONS).is_none() {
                         return Err(FrameError::Malformed.into());
@@ -221,6 +235,7 @@ fn greet(
                         buffer,
                         me: member,
                         timeout,
+                        limits,
                     });
                 }
                 Answer::Refused { reason, retry } => {
@@ -321,9 +336,16 @@ impl Referee {
         // Under the lock, so that no release or creation of this moment is told
         // before the list that it changes.
         let mut state = self.state.lock();
-        let Known { keys, members } = known();
+        let Known {
+            keys,
+            weights,
+            members,
+        } = known();
         for (kind, key, id) in keys {
             say(&outbox, &ToReferee::Owns { kind, key, id });
+        }
+        for (kind, id, weight) in weights {
+            say(&outbox, &ToReferee::Holds { kind, id, weight });
         }
         for (node, incarnation) in members {
             say(&outbox, &ToReferee::Knows { node, incarnation });
@@ -345,6 +367,9 @@ impl Referee {
                 let epoch = self.state.lock().epoch;
                 self.conclude(tag, Resolution::Create(Claim { tag, epoch }));
             }
+            ToNode::Full { tag } => self.conclude(tag, Resolution::Full),
+            // All that was said before went the same way.
+            ToNode::Flush { round } => self.tell(&ToReferee::Flushed { round }),
             ToNode::Ping => {}
             other => about_members(other),
         }
@@ -367,7 +392,7 @@ impl Referee {
         &self,
         kind: Kind,
         key: i32,
-        create: bool,
+        create: Option<u64>,
         not: Option<ObjectId>,
     ) -> Result<Resolution, Unreachable> {
         let tag = self.tags.fetch_add(1, Ordering::Relaxed);

@@ -28,11 +28,10 @@ use super::segments::{Late, Segments};
 use super::timer::Timer;
 use super::users::Users;
 use super::{Node, Settings, Task, admin, client};
-use crate::config::Config;
+use crate::config::{Config, LimitsError};
 use crate::keeper::Keeper;
 use crate::memory::uffd::Uffd;
 use crate::memory::{PAGE, Spaces};
-use crate::semantics::Limits;
 
 /// Why a node does not start. Each says what to do.
 #[derive(Debug, Error)]
@@ -88,6 +87,9 @@ pub enum StartError {
     /// No name was given and the host has none.
     #[error("this host has no usable name: give the node one with --name")]
     Name,
+    /// A limit is wrong, or set in the wrong place.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
     /// The kernel says no.
     #[error("{what}: {error}")]
     System {
@@ -113,6 +115,7 @@ pub fn run(config: &Config, ready: impl FnOnce(&str)) -> Result<(), StartError> 
     ends.thread_block()
         .map_err(|e| system("cannot block signals")(e.into()))?;
     raise_descriptor_limit();
+    config.limits()?;
     let programs = socket(&config.socket)?;
     let served = serve(config, programs, ready, &ends);
     let _ = fs::remove_file(&config.socket);
@@ -197,6 +200,7 @@ pub(super) fn assemble(
 ) -> Result<Arc<Node>, StartError> {
     let me = joined.map_or_else(solo, |joined| joined.me);
     let timeout = joined.map_or(config.timeout, |joined| joined.timeout);
+    let limits = joined.map_or_else(|| config.limits(), |joined| Ok(joined.limits));
     let names = match &config.referee {
         Some(referee) => Names::Referee(Referee::new(referee.clone(), timeout)),
         None => Names::Solo,
@@ -216,7 +220,7 @@ pub(super) fn assemble(
         began: Instant::now(),
         home: Home::new(
             me,
-            Limits::LINUX,
+            limits?,
             settings,
             timer.clone(),
             Users::new(config.root),

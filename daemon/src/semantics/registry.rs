@@ -12,8 +12,7 @@ use super::limits::Limits;
 #[derive(Clone, Debug)]
 pub struct Registry<T> {
     home: NodeId,
-    max_objects: usize,
-    max_weight: u64,
+    kind: Kind,
     weight: u64,
     next_serial: u32,
     /// The place of an object here is its index for `*_STAT` (behaviour 117).
@@ -35,11 +34,10 @@ struct Slot<T> {
 impl<T> Registry<T> {
     /// None yet. Ids begin with `first_serial`: one that an earlier life of
     /// this home is unlikely to have given last.
-    pub fn new(home: NodeId, kind: Kind, limits: &Limits, first_serial: u32) -> Self {
+    pub fn new(home: NodeId, kind: Kind, first_serial: u32) -> Self {
         Registry {
             home,
-            max_objects: limits.objects(kind),
-            max_weight: limits.total(kind),
+            kind,
             weight: 0,
             next_serial: first_serial,
             slots: Vec::new(),
@@ -57,11 +55,13 @@ impl<T> Registry<T> {
 
     /// Makes an object; [`weight`](super::limits::weight) says how heavy it is.
     ///
-    /// ENOSPC when there are too many, or they weigh too much together
+    /// ENOSPC when there are too many here, or they weigh too much together
     /// (behaviour 16); EEXIST when the key is another's. Then `make` has not
-    /// been called.
+    /// been called. In a cluster of several nodes the referee has counted those
+    /// of all nodes before.
     pub fn insert(
         &mut self,
+        limits: &Limits,
         key: i32,
         weight: u64,
         make: impl FnOnce(ObjectId) -> T,
@@ -72,9 +72,9 @@ impl<T> Registry<T> {
         let total = self
             .weight
             .checked_add(weight)
-            .filter(|&total| total <= self.max_weight);
+            .filter(|&total| total <= limits.total(self.kind));
         let total = total.ok_or(Errno::ENOSPC)?;
-        if self.indices.len() >= self.max_objects {
+        if self.indices.len() as u64 >= limits.objects(self.kind) {
             return Err(Errno::ENOSPC);
         }
         let id = self.fresh_id().ok_or(Errno::ENOSPC)?;
@@ -162,6 +162,12 @@ impl<T> Registry<T> {
             .map(|slot| (slot.id, &slot.object))
     }
 
+    /// What each of them weighs.
+    pub fn weights(&self) -> impl Iterator<Item = (ObjectId, u64)> {
+        let slots = self.slots.iter().flatten();
+        slots.map(|slot| (slot.id, slot.weight))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.indices.len()
@@ -202,13 +208,40 @@ mod tests {
     use super::super::testing::node;
     use super::*;
 
-    fn registry(max_objects: usize, max_weight: u64) -> Registry<ObjectId> {
+    /// A registry with limits of its own.
+    struct Limited(Registry<ObjectId>, Limits);
+
+    impl Limited {
+        fn insert(
+            &mut self,
+            key: i32,
+            weight: u64,
+            make: impl FnOnce(ObjectId) -> ObjectId,
+        ) -> Result<ObjectId, Errno> {
+            self.0.insert(&self.1, key, weight, make)
+        }
+    }
+
+    impl std::ops::Deref for Limited {
+        type Target = Registry<ObjectId>;
+        fn deref(&self) -> &Self::Target {
+            &self.0
+        }
+    }
+
+    impl std::ops::DerefMut for Limited {
+        fn deref_mut(&mut self) -> &mut Self::Target {
+            &mut self.0
+        }
+    }
+
+    fn registry(max_objects: u64, max_weight: u64) -> Limited {
         let limits = Limits {
             semmni: max_objects,
             semmns: max_weight,
             ..Limits::LINUX
         };
-        Registry::new(node(3), Kind::Sem, &limits, 0)
+        Limited(Registry::new(node(3), Kind::Sem, 0), limits)
     }
 
     #[test]
@@ -271,8 +304,8 @@ mod tests {
 
     #[test]
     fn serials_go_round_and_step_over_those_in_use_behaviour_20() {
-        let limits = Limits::LINUX;
-        let mut registry = Registry::new(node(3), Kind::Msg, &limits, ObjectId::SERIALS - 2);
+        let mut registry = registry(10, 100);
+        registry.next_serial = ObjectId::SERIALS - 2;
         let mut next = || registry.insert(PRIVATE, 0, |id| id).unwrap().serial();
         assert_eq!(
             [next(), next(), next()],

@@ -136,6 +136,7 @@ impl Naming {
             link: Link::Up(link),
             settling: Some(Settling {
                 owned: BTreeSet::new(),
+                held: BTreeSet::new(),
                 until,
             }),
             told: BTreeMap::new(),
@@ -170,6 +171,7 @@ impl Naming {
                 version,
                 member: membership,
                 timeout_ms,
+                limits: self.keys.limits(),
             },
         );
         self.members.insert(node, member);

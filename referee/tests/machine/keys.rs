@@ -49,7 +49,7 @@ fn a_key_of_one_kind_is_a_stranger_to_the_others() {
                 tag,
                 kind,
                 key: KEY,
-                create: true,
+                create: Some(0),
                 not: None,
             },
         );
@@ -208,7 +208,7 @@ fn a_tag_that_is_in_use_fences_its_sender() {
 #[test]
 fn ipc_private_is_no_key() {
     let mut rig = three();
-    rig.resolve(1, 1, 0, true);
+    rig.resolve(1, 1, 0, false);
     rig.owns(1, 0, id(1, 0));
     assert_eq!(rig.heard(), [""; 0]);
 }

@@ -4,6 +4,7 @@
 
 mod keys;
 mod membership;
+mod quota;
 mod random;
 mod recovery;
 mod rig;

@@ -80,10 +80,10 @@ fn what_is_no_join_is_refused_with_the_reason() {
         ),
         (
             Join {
-                versions: (2, 9),
+                versions: (3, 9),
                 ..newcomer("c")
             },
-            "speaks versions 1 to 1",
+            "speaks versions 2 to 2",
         ),
         (newcomer(""), "--name"),
         (newcomer(&long), "--name"),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use dipc_referee::naming::{Naming, Settings};
 use dipc_referee::output::{Event, LinkId, Output};
+use dipc_wire::call::PRIVATE;
 use dipc_wire::referee::{Answer, Join, MAGIC, Membership, ToNode, ToReferee, VERSIONS};
-use dipc_wire::{Incarnation, Kind, NodeId, ObjectId};
+use dipc_wire::{Incarnation, Kind, Limits, NodeId, ObjectId};
 
 pub(crate) const T: Duration = Duration::from_secs(5);
 pub(crate) const CLUSTER: u64 = 0xc1;
@@ -53,6 +54,8 @@ impl Output for Transcript {
             ToNode::Found { tag, id } => format!("{link}: Found {tag} {id:?}"),
             ToNode::Absent { tag } => format!("{link}: Absent {tag}"),
             ToNode::Create { tag } => format!("{link}: Create {tag}"),
+            ToNode::Full { tag } => format!("{link}: Full {tag}"),
+            ToNode::Flush { round } => format!("{link}: Flush {round}"),
             ToNode::Fenced => format!("{link}: Fenced"),
             ToNode::Ping => format!("{link}: Ping"),
             // Follows every `Settled`, after all that this has led to.
@@ -80,20 +83,26 @@ pub(crate) struct Rig {
 impl Rig {
     /// The first referee of a cluster; lives are 101, 102, …
     pub(crate) fn new_cluster() -> Rig {
-        Rig::start(true)
+        Rig::start(true, Limits::LINUX)
     }
 
     /// One that may have been another's successor.
     pub(crate) fn restarted() -> Rig {
-        Rig::start(false)
+        Rig::start(false, Limits::LINUX)
     }
 
-    fn start(new_cluster: bool) -> Rig {
+    /// The same with limits of its own.
+    pub(crate) fn restarted_with(limits: Limits) -> Rig {
+        Rig::start(false, limits)
+    }
+
+    fn start(new_cluster: bool, limits: Limits) -> Rig {
         let settings = Settings {
             timeout: T,
             cluster: CLUSTER,
             incarnations_above: 100,
             new_cluster,
+            limits,
         };
         let naming = Naming::new(settings, Duration::ZERO);
         Rig {
@@ -140,16 +149,17 @@ impl Rig {
     }
 
     pub(crate) fn resolve(&mut self, link: u64, tag: u64, key: i32, create: bool) {
-        self.say(
-            link,
-            ToReferee::Resolve {
-                tag,
-                kind: Kind::Sem,
-                key,
-                create,
-                not: None,
-            },
-        );
+        self.ask(link, tag, key, create.then_some(1), None);
+    }
+
+    /// Would create a set of so many semaphores.
+    pub(crate) fn resolve_weighing(&mut self, link: u64, tag: u64, key: i32, weight: u64) {
+        self.ask(link, tag, key, Some(weight), None);
+    }
+
+    /// Would create a private one.
+    pub(crate) fn private(&mut self, link: u64, tag: u64, weight: u64) {
+        self.ask(link, tag, PRIVATE, Some(weight), None);
     }
 
     pub(crate) fn resolve_not(
@@ -160,12 +170,16 @@ impl Rig {
         create: bool,
         not: ObjectId,
     ) {
-        let not = Some(not);
+        self.ask(link, tag, key, create.then_some(1), Some(not));
+    }
+
+    fn ask(&mut self, link: u64, tag: u64, key: i32, create: Option<u64>, not: Option<ObjectId>) {
+        let kind = Kind::Sem;
         self.say(
             link,
             ToReferee::Resolve {
                 tag,
-                kind: Kind::Sem,
+                kind,
                 key,
                 create,
                 not,
@@ -186,6 +200,26 @@ impl Rig {
                 id,
             },
         );
+    }
+
+    pub(crate) fn holds(&mut self, link: u64, id: ObjectId, weight: u64) {
+        let kind = Kind::Sem;
+        self.say(link, ToReferee::Holds { kind, id, weight });
+    }
+
+    pub(crate) fn freed(&mut self, link: u64, id: ObjectId) {
+        let kind = Kind::Sem;
+        self.say(link, ToReferee::Freed { kind, id });
+    }
+
+    pub(crate) fn flushed(&mut self, link: u64, round: u64) {
+        self.say(link, ToReferee::Flushed { round });
+    }
+
+    /// Sets and semaphores that count.
+    pub(crate) fn sets(&self) -> (u64, u128) {
+        let total = self.naming.total(Kind::Sem);
+        (total.objects, total.weight)
     }
 
     pub(crate) fn owns(&mut self, link: u64, key: i32, id: ObjectId) {
@@ -259,7 +293,12 @@ impl Rig {
 
     /// Two members, a = 1 life 101 on link 1 and b = 2 life 102 on link 2.
     pub(crate) fn pair() -> Rig {
-        let mut rig = Rig::new_cluster();
+        Rig::pair_with(Limits::LINUX)
+    }
+
+    /// The same with limits of its own.
+    pub(crate) fn pair_with(limits: Limits) -> Rig {
+        let mut rig = Rig::start(true, limits);
         rig.join(1, "a");
         rig.join(2, "b");
         rig.skip();

@@ -2,8 +2,8 @@
 
 use dipc_wire::call::{Call, MsgStat, Perm, Reply, SemCommand, SemOp, SemStat, ShmStat, flags};
 use dipc_wire::frame::Encoded;
-use dipc_wire::local::Response;
-use dipc_wire::{Errno, Kind, NodeId, ObjectId, Pid};
+use dipc_wire::local::{Request, Response};
+use dipc_wire::{Errno, Kind, Limits, NodeId, ObjectId, Pid};
 
 use crate::fake::{Connection, Fake};
 use crate::probe::{Probe, isolated};
@@ -386,6 +386,12 @@ fn bad_pointers_are_efault_in_the_kernels_order_and_harm_no_later_call() {
     let mut connection = fake.accept();
     connection.call();
     connection.reply(Reply::Id(id()));
+    // A call whose bytes cannot be read does not arrive, but what is found before
+    // that is asked for.
+    for _ in ["semop", "semop 501", "msgsnd text", "msgsnd 8193"] {
+        assert_eq!(connection.request().0, Request::Limits);
+        connection.respond(&Response::Limits(Limits::LINUX), &[], &[]);
+    }
     // Of all the calls with bad pointers, those that only read arrive.
     serve(
         &mut connection,
@@ -406,6 +412,7 @@ fn bad_pointers_are_efault_in_the_kernels_order_and_harm_no_later_call() {
         "semtimedop odd EINVAL",
         "msgsnd EFAULT",
         "msgsnd text EFAULT",
+        "msgsnd 8193 EINVAL",
         "IPC_SET EFAULT",
         "IPC_STAT EFAULT",
         "msgrcv EFAULT",

@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 
+use dipc_wire::Limits;
 use dipc_wire::call::{Call, Reply, SemStat};
-use dipc_wire::census::{Census, Limits, Totals};
+use dipc_wire::census::{Census, Totals};
 use dipc_wire::local::{Request, Response};
 use dipc_wire::{Errno, Kind, ObjectId};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -30,7 +31,7 @@ fn census(objects: u32) -> Response<'static> {
     Response::Census(Census {
         objects,
         totals: Totals::Sem { semaphores: 6 },
-        limits: Limits::default(),
+        limits: Limits::LINUX,
     })
 }
 

@@ -3,7 +3,10 @@
 
 int main(void)
 {
-    char *bad = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *good = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *bad = good + 4096;
+    mprotect(bad, 4096, PROT_NONE);
+    *(long *)(bad - sizeof(long)) = 1; /* a type, whose text cannot be read */
     int id = semget(KEY, 1, IPC_DIPC);
     struct sembuf up = { 0, 1, 0 };
     struct timespec odd = { 0, 1000000000 };
@@ -13,7 +16,8 @@ int main(void)
     TRY("semtimedop", semtimedop(id, &up, 1, (void *)bad));
     TRY("semtimedop odd", semtimedop(id, &up, 1, &odd));
     TRY("msgsnd", msgsnd(id, bad, 1, 0));
-    TRY("msgsnd text", msgsnd(id, bad - 8, 1, 0));
+    TRY("msgsnd text", msgsnd(id, bad - sizeof(long), 1, 0));
+    TRY("msgsnd 8193", msgsnd(id, bad - sizeof(long), 8193, 0));
     TRY("IPC_SET", semctl(id, 0, IPC_SET, argument));
     TRY("IPC_STAT", semctl(id, 0, IPC_STAT, argument));
     TRY("msgrcv", msgrcv(id, bad, 5, 0, IPC_NOWAIT));

@@ -227,6 +227,17 @@ static void get_many(struct line *l)
     }
 }
 
+/* exhaust KIND FLAGS: private objects until there is no space; how many */
+static void exhaust(struct line *l)
+{
+    long made = 0;
+    while (get(text(l, 1), IPC_PRIVATE, (int)number(l, 2)) != -1)
+        made++;
+    if (errno != ENOSPC)
+        return fail(l);
+    succeed(l, made);
+}
+
 const struct command processes[] = {
     {"daemonize", 0, daemonize},
     {"fork", 0, fork_child},  {"send", 2, send_child}, {"receive", 1, receive_child},
@@ -234,5 +245,6 @@ const struct command processes[] = {
     {"exit", 0, leave},       {"handle", 2, handle},   {"caught", 0, count_caught},
     {"ignore", 1, ignore},    {"thread", 1, start_thread}, {"join", 0, join},
     {"setuid", 1, become},    {"closeall", 0, close_all},  {"getmany", 4, get_many},
+    {"exhaust", 2, exhaust},
     {NULL, 0, NULL},
 };

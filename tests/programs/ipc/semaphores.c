@@ -47,6 +47,17 @@ static void timedop(struct line *l)
     tell(l, semtimedop((int)number(l, 1), ops, count, &timeout));
 }
 
+/* semups ID COUNT: one call of COUNT operations, each adding 1 to semaphore 0 */
+static void ups(struct line *l)
+{
+    size_t count = (size_t)number(l, 2);
+    struct sembuf *ops = calloc(count, sizeof *ops);
+    for (size_t i = 0; i < count; i++)
+        ops[i].sem_op = 1;
+    tell(l, semop((int)number(l, 1), ops, count));
+    free(ops);
+}
+
 /* semrepeat ID TIMES OP...: the same operations again and again */
 static void repeat(struct line *l)
 {
@@ -107,5 +118,5 @@ const struct command semaphores[] = {
     {"semrepeat", 3, repeat}, {"getval", 2, getval},    {"getncnt", 2, getncnt},
     {"getzcnt", 2, getzcnt},  {"sempid", 2, sempid},    {"setval", 3, setval},
     {"getall", 2, getall},    {"setall", 2, setall},    {"semstat", 1, stat_set},
-    {"semrm", 1, rm},         {NULL, 0, NULL},
+    {"semrm", 1, rm},         {"semups", 2, ups},       {NULL, 0, NULL},
 };

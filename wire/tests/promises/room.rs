@@ -4,8 +4,8 @@
 use dipc_wire::call::{Call, MsgStat, Perm, Reply, ShmStat};
 use dipc_wire::frame::{Encoded, FrameError, MAX_HEADER, MAX_PAYLOAD, PREFIX};
 use dipc_wire::peer::{Caller, Capabilities, MAX_NAME, Message};
-use dipc_wire::referee::{Join, MAGIC, Membership, ToNode};
-use dipc_wire::{Incarnation, Kind, ObjectId, Pid};
+use dipc_wire::referee::{Answer, Join, MAGIC, Membership, ToNode};
+use dipc_wire::{Incarnation, Kind, Limits, ObjectId, Pid};
 use serde::Serialize;
 
 use crate::golden::node;
@@ -108,6 +108,28 @@ fn the_longest_introductions_fit_an_encoded_header() {
             node: node(255),
             incarnation: Incarnation(u64::MAX),
         }),
+    });
+    let most = u64::MAX;
+    assert_fits(&Answer::Welcome {
+        version: u16::MAX,
+        member: Membership {
+            cluster: most,
+            node: node(255),
+            incarnation: Incarnation(most),
+        },
+        timeout_ms: u32::MAX,
+        limits: Limits {
+            shmmax: most,
+            shmall: most,
+            shmmni: most,
+            semmsl: most,
+            semmns: most,
+            semopm: most,
+            semmni: most,
+            msgmax: most,
+            msgmnb: most,
+            msgmni: most,
+        },
     });
     assert_fits(&ToNode::Member {
         node: node(255),

@@ -9,14 +9,9 @@ use parking_lot::Mutex;
 use super::{Caller, Home, Objects, Slot, now};
 use crate::kernel;
 use crate::semantics::limits::weight;
-use crate::semantics::{Permissions, Queue, Segment, SemSet};
+use crate::semantics::{Limits, Permissions, Queue, Segment, SemSet};
 
 impl Home {
-    /// What every `*get` checks before it looks for its key.
-    pub(crate) fn check_get(&self, kind: Kind, size: u64) -> Result<(), Errno> {
-        self.limits.check_get(kind, size)
-    }
-
     /// The object of this key, if its home is here and the caller may have its
     /// id; `None` when the key is not here.
     pub(crate) fn find(
@@ -47,17 +42,18 @@ impl Home {
         size: u64,
         flags: u32,
     ) -> Result<ObjectId, Errno> {
-        self.limits.check_create(kind, size)?;
+        let limits = self.limits();
+        limits.check_create(kind, size)?;
         let permissions = |id| Permissions::new(id, key, &caller.credentials, flags);
         let weight = weight(kind, size);
         let made = match kind {
-            Kind::Sem => insert(&self.sems, kind, key, weight, |id| {
+            Kind::Sem => insert(&self.sems, kind, &limits, key, weight, |id| {
                 SemSet::new(permissions(id), size as u16, now())
             }),
-            Kind::Msg => insert(&self.msgs, kind, key, weight, |id| {
-                Queue::new(permissions(id), &self.limits, now())
+            Kind::Msg => insert(&self.msgs, kind, &limits, key, weight, |id| {
+                Queue::new(permissions(id), &limits, now())
             }),
-            Kind::Shm => insert(&self.shms, kind, key, weight, |id| {
+            Kind::Shm => insert(&self.shms, kind, &limits, key, weight, |id| {
                 let (granule, quantum) = (self.settings.granule, self.settings.quantum);
                 Segment::new(permissions(id), size, granule, quantum, caller.pid, now())
             }),
@@ -71,15 +67,17 @@ impl Home {
     }
 
     /// For people, once until there is room again: the program only learns ENOSPC.
-    fn say_full(&self, kind: Kind) {
+    pub(crate) fn say_full(&self, kind: Kind) {
         if self.full.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (objects, total) = (self.limits.objects(kind), self.limits.total(kind));
+        let limits = self.limits();
+        let (objects, total) = (limits.objects(kind), limits.total(kind));
         tracing::warn!(
             %kind, objects, total,
-            "an object was refused: this home has as many as it may, or their sizes together \
-             are at their limit. `dipc ls` shows them, `dipc rm` removes those left behind"
+            "an object was refused: the cluster has as many as it may, or their sizes together \
+             are at their limit. `dipc ls` shows them, `dipc rm` removes those left behind; \
+             docs/limits.md says how limits are raised"
         );
     }
 }
@@ -103,6 +101,7 @@ fn found<T>(
 fn insert<T>(
     objects: &Objects<T>,
     kind: Kind,
+    limits: &Limits,
     key: i32,
     weight: u64,
     make: impl Fn(ObjectId) -> T,
@@ -110,7 +109,7 @@ fn insert<T>(
     let slot = |id| -> Slot<T> { Arc::new(Mutex::new(Some(make(id)))) };
     let mut objects = objects.write();
     loop {
-        let id = objects.insert(key, weight, slot)?;
+        let id = objects.insert(limits, key, weight, slot)?;
         if !kernel::has_object(kind, id.raw()) {
             return Ok(id);
         }

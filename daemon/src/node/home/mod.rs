@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dipc_wire::call::{Call, Reply};
+use dipc_wire::call::{Call, Reply, SemOp};
 use dipc_wire::referee::Membership;
 use dipc_wire::{Errno, Kind, NodeId, ObjectId, Pid};
 use parking_lot::{Mutex, RwLock};
@@ -46,7 +46,8 @@ pub(crate) struct Home {
     waiters: Waiters,
     /// In which sets a process may have adjustments.
     undo: Mutex<HashMap<Pid, BTreeSet<ObjectId>>>,
-    pub(in crate::node) limits: Limits,
+    /// The cluster's: a referee that is started anew may bring others.
+    limits: RwLock<Limits>,
     /// Whether it was said that a limit is reached.
     full: AtomicBool,
     settings: Settings,
@@ -99,15 +100,38 @@ impl Home {
         // new object by accident.
         let first = (me.incarnation.0.wrapping_mul(0x9e37_79b9) as u32) % ObjectId::SERIALS;
         Home {
-            sems: RwLock::new(Registry::new(me.node, Kind::Sem, &limits, first)),
-            msgs: RwLock::new(Registry::new(me.node, Kind::Msg, &limits, first)),
-            shms: RwLock::new(Registry::new(me.node, Kind::Shm, &limits, first)),
+            sems: RwLock::new(Registry::new(me.node, Kind::Sem, first)),
+            msgs: RwLock::new(Registry::new(me.node, Kind::Msg, first)),
+            shms: RwLock::new(Registry::new(me.node, Kind::Shm, first)),
             waiters: Waiters::new(timer),
             undo: Mutex::new(HashMap::new()),
-            limits,
+            limits: RwLock::new(limits),
             full: AtomicBool::new(false),
             settings,
             users,
+        }
+    }
+
+    /// The cluster's limits, as they are now.
+    pub(crate) fn limits(&self) -> Limits {
+        *self.limits.read()
+    }
+
+    /// The referee says that they are these from now on. What exists stays.
+    pub(crate) fn keep_to(&self, limits: Limits) {
+        *self.limits.write() = limits;
+    }
+
+    /// What is refused whatever its object, and so before that is looked for
+    /// (behaviours 23, 69). For programs and peers, where their calls come in.
+    pub(crate) fn check_call(&self, call: &Call, payload: &[u8]) -> Result<(), Errno> {
+        match *call {
+            Call::SemOp { .. } => {
+                let nsops = payload.len() / SemOp::BYTES;
+                self.limits.read().check_nsops(nsops)
+            }
+            Call::MsgSnd { mtype, .. } => self.limits.read().check_message(mtype, payload.len()),
+            _ => Ok(()),
         }
     }
 
@@ -197,7 +221,7 @@ impl Home {
         let done = match kind {
             Kind::Sem => with(&self.sems, id, |set| set.set(caller, new, now())),
             Kind::Msg => with(&self.msgs, id, |queue| {
-                queue.set(caller, new, qbytes, &self.limits, now(), &mut wakes)
+                queue.set(caller, new, qbytes, &self.limits(), now(), &mut wakes)
             }),
             Kind::Shm => with(&self.shms, id, |segment| segment.set(caller, new, now())),
         };
@@ -253,6 +277,20 @@ impl Home {
         of(&self.msgs, Kind::Msg, &mut keys);
         of(&self.shms, Kind::Shm, &mut keys);
         keys
+    }
+
+    /// What counts against the cluster's limits: all objects, and what each
+    /// weighs.
+    pub(crate) fn weights(&self) -> Vec<(Kind, ObjectId, u64)> {
+        fn of<T>(objects: &Objects<T>, kind: Kind, into: &mut Vec<(Kind, ObjectId, u64)>) {
+            let objects = objects.read();
+            into.extend(objects.weights().map(|(id, weight)| (kind, id, weight)));
+        }
+        let mut weights = Vec::new();
+        of(&self.sems, Kind::Sem, &mut weights);
+        of(&self.msgs, Kind::Msg, &mut weights);
+        of(&self.shms, Kind::Shm, &mut weights);
+        weights
     }
 
     /// All objects of one kind that are here, as IPC_STAT shows them to who may

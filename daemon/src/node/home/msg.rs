@@ -18,10 +18,6 @@ impl Home {
         flags: u32,
         asker: Asker,
     ) -> Option<Ticket> {
-        if let Err(errno) = self.limits.check_message(mtype, text.len()) {
-            asker.fail(errno);
-            return None;
-        }
         let who = caller.borrow();
         self.may_wait(
             Target {

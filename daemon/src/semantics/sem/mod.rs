@@ -69,7 +69,7 @@ impl SemSet {
 
     /// `semop`: all of `ops` in their order, or none.
     ///
-    /// [`Limits::check_ops`](super::Limits::check_ops) comes before the set is
+    /// [`Limits::check_nsops`](super::Limits::check_nsops) comes before the set is
     /// looked up. Then, in this order (behaviour 23): EFBIG for a semaphore that
     /// the set does not have, EACCES, and what the operations bring: ERANGE,
     /// EAGAIN, or waiting under `ticket`. EINVAL for no operations.

@@ -1,9 +1,9 @@
 //! What there is in the cluster, one kind at a time.
 
 use dipc_wire::call::{Reply, SemStat};
-use dipc_wire::census::{Census, Entry, Limits, Totals};
+use dipc_wire::census::{Census, Entry, Totals};
 
-use super::{ID, golden_enum, golden_values};
+use super::{ID, LIMITS, golden_enum, golden_values};
 
 golden_enum! { TOTALS, totals_keep_their_bytes: Totals {
     "00 ac02" Sem { semaphores: 300 },
@@ -12,7 +12,7 @@ golden_enum! { TOTALS, totals_keep_their_bytes: Totals {
 }}
 
 golden_values! { CENSUS, a_census_keeps_its_bytes: Census {
-    "05 00 ac02 01 02 03 04 05 06 07 08 09 ac02" => SETS,
+    "05 00 ac02 01 02 03 04 05 06 07 08 09 0a" => SETS,
 }}
 
 golden_values! { ENTRIES, entries_keep_their_bytes: Vec<Entry> {
@@ -27,16 +27,5 @@ golden_values! { ENTRIES, entries_keep_their_bytes: Vec<Entry> {
 pub(super) const SETS: Census = Census {
     objects: 5,
     totals: Totals::Sem { semaphores: 300 },
-    limits: Limits {
-        semmni: 1,
-        semmns: 2,
-        semmsl: 3,
-        semopm: 4,
-        msgmni: 5,
-        msgmax: 6,
-        msgmnb: 7,
-        shmmni: 8,
-        shmmax: 9,
-        shmall: 300,
-    },
+    limits: LIMITS,
 };

@@ -5,7 +5,7 @@ use dipc_wire::local::{Hello, HelloReply, Inherited, MAGIC, Request, Response};
 use dipc_wire::{Errno, Kind};
 
 use super::census::SETS;
-use super::{ID, golden_enum, golden_values, node};
+use super::{ID, LIMITS, golden_enum, golden_values, node};
 
 golden_values! { HELLO, a_hello_keeps_its_bytes: Hello {
     "e3e0a5a306 01" => Hello { magic: MAGIC, version: 1 },
@@ -34,15 +34,17 @@ golden_enum! { REQUEST, a_request_keeps_its_bytes: Request {
     "0e 80e0ffffffff1f 8040 00" Changed { addr: 0x7fff_ffff_f000, len: 8192, inherited: None },
     "0e 80e0ffffffff1f 8040 01 01" Changed { addr: 0x7fff_ffff_f000, len: 8192, inherited: Some(true) },
     "0f 80e0ffffffff1f 8040 01" Remap { addr: 0x7fff_ffff_f000, len: 8192, need_uffd: true },
+    "10" Limits,
 }}
 
 golden_enum! { RESPONSE, a_response_keeps_its_bytes: Response {
     "00 01 06" Reply(Reply::Failed(Errno::EIDRM)),
     "01 8040 01 00" Attached { len: 8192, device: true, adopt: false },
     "02" Rows,
-    "03 05 00 ac02 01 02 03 04 05 06 07 08 09 ac02" Census(SETS),
+    "03 05 00 ac02 01 02 03 04 05 06 07 08 09 0a" Census(SETS),
     "04 ac02" Lines { len: 300 },
     "05" OnlyListed,
+    "06 01 02 03 04 05 06 07 08 09 0a" Limits(LIMITS),
 }}
 
 /// A payload has no serde: its layout is that of `encode` and `decode_all`.

@@ -20,7 +20,7 @@ mod referee;
 use std::fmt::Debug;
 
 use dipc_wire::frame::{self, FrameError};
-use dipc_wire::{Incarnation, NodeId, ObjectId, Pid};
+use dipc_wire::{Incarnation, Limits, NodeId, ObjectId, Pid};
 use serde::{Deserialize, Serialize};
 
 /// Every type that travels.
@@ -197,6 +197,19 @@ const ID: ObjectId = ObjectId::new(node(2), 5);
 const PID: Pid = Pid {
     node: node(2),
     pid: 300,
+};
+/// `01 02 03 04 05 06 07 08 09 0a`
+const LIMITS: Limits = Limits {
+    shmmax: 1,
+    shmall: 2,
+    shmmni: 3,
+    semmsl: 4,
+    semmns: 5,
+    semopm: 6,
+    semmni: 7,
+    msgmax: 8,
+    msgmnb: 9,
+    msgmni: 10,
 };
 /// `09`
 const LIFE: Incarnation = Incarnation(9);
