@@ -140,6 +140,15 @@ impl Cluster {
         self.scratch.join(name)
     }
 
+    /// The referee's process id.
+    ///
+    /// # Panics
+    /// If it was killed.
+    #[must_use]
+    pub fn referee_pid(&self) -> u32 {
+        self.referee.as_ref().expect("a referee").pid()
+    }
+
     /// Kills the referee by SIGKILL.
     pub fn kill_referee(&mut self) {
         self.referee = None;
