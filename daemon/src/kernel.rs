@@ -34,6 +34,11 @@ pub(crate) fn has_object(kind: Kind, id: i32) -> bool {
     result >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
 }
 
+/// Whether there was no descriptor to be had, here or on the whole machine.
+pub(crate) fn is_shortage(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

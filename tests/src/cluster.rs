@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -25,6 +26,8 @@ pub struct Options {
     pub timeout: &'static str,
     /// How long a node keeps a page.
     pub quantum: &'static str,
+    /// How many descriptors a daemon may have, if fewer than the test itself.
+    pub descriptors: Option<u64>,
 }
 
 impl Options {
@@ -35,6 +38,7 @@ impl Options {
             nodes,
             timeout: "20s",
             quantum: "200us",
+            descriptors: None,
         }
     }
 }
@@ -216,6 +220,9 @@ impl Cluster {
             command.args([option, value.as_str()]);
         }
         command.stderr(into_file(&log));
+        if let Some(most) = self.options.descriptors {
+            limit_descriptors(&mut command, most);
+        }
         match start("dipcd", &mut command) {
             Ok((daemon, _)) => Ok(Node {
                 name,
@@ -266,6 +273,12 @@ impl Drop for Cluster {
 }
 
 impl Node {
+    /// What the daemon has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// The daemon's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -345,6 +358,24 @@ impl Node {
     pub fn until_blocked(&self, program: &Program) {
         self.until_waiting(program.pid(), 1);
         assert!(program.is_silent());
+    }
+}
+
+/// Has a program begin with so many descriptors at most, setrlimit(2).
+fn limit_descriptors(command: &mut Command, most: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: setrlimit is async-signal-safe, and only reads the copy of `limit`
+    // that the closure owns.
+    unsafe {
+        command.pre_exec(
+            move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            },
+        );
     }
 }
 

@@ -10,9 +10,10 @@
 //! No figure of time or memory decides whether a test passes. Counts that are
 //! exact do: descriptors and threads that are back where they were.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
-use dipc_tests::{CREATE, Cluster, Cost, FIND, NOWAIT, Program, UNDO, wait};
+use dipc_tests::{CREATE, Cluster, Cost, FIND, NOWAIT, Options, Program, UNDO, wait};
 
 /// For steps that do something many thousand times.
 const LONG: Duration = Duration::from_secs(120);
@@ -35,15 +36,24 @@ fn long(program: &mut Program, what: &str, command: String) -> i64 {
     numbers[0]
 }
 
-/// What everything of a node costs.
-fn costs(cluster: &Cluster, node: usize) -> [Cost; 2] {
-    let status = cluster.node(node).own_status().expect("the node answers");
-    [status.pid, status.keeper].map(Cost::of)
+/// A node's daemon and keeper. The daemon is not asked: its answer would be one
+/// more connection, which ends some time later.
+fn processes(cluster: &Cluster, node: usize) -> [u32; 2] {
+    let daemon = cluster.node(node).pid();
+    let children = fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children"));
+    let children = children.expect("a kernel with CONFIG_PROC_CHILDREN");
+    [
+        daemon,
+        children
+            .trim()
+            .parse()
+            .expect("its one child is its keeper"),
+    ]
 }
 
 fn say(cluster: &Cluster, when: &str) {
     for node in 1..=cluster.nodes().len() {
-        let [daemon, keeper] = costs(cluster, node);
+        let [daemon, keeper] = processes(cluster, node).map(Cost::of);
         println!("{when}: dipcd {node}: {daemon}; keeper: {keeper}");
     }
     println!("{when}: referee: {}", Cost::of(cluster.referee_pid()));
@@ -59,7 +69,7 @@ fn listed(cluster: &Cluster, node: usize) -> usize {
         .expect("dipc can be run");
     assert!(output.status.success(), "{output:?}");
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    rows.as_array().map_or(0, Vec::len)
+    rows["objects"].as_array().map_or(0, Vec::len)
 }
 
 #[test]
@@ -67,25 +77,50 @@ fn ten_thousand_sets_are_made_used_from_another_node_listed_and_removed() {
     let cluster = Cluster::start(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     say(&cluster, "before");
-    let made = long(&mut one, "10 000 sets are made", format!("many sem 0x100000 10000 {CREATE}"));
+    let made = long(
+        &mut one,
+        "10 000 sets are made",
+        format!("many sem 0x100000 10000 {CREATE}"),
+    );
     assert_eq!(made, 10_000);
     say(&cluster, "10 000 sets");
-    let found = long(&mut two, "found by node 2", format!("many sem 0x100000 10000 {FIND}"));
+    let found = long(
+        &mut two,
+        "found by node 2",
+        format!("many sem 0x100000 10000 {FIND}"),
+    );
     assert_eq!(found, 10_000);
-    long(&mut two, "a semop on each from node 2", "many_post 3".into());
-    assert_eq!(long(&mut one, "GETVAL of each at home", "many_differ 3".into()), 0);
+    long(
+        &mut two,
+        "a semop on each from node 2",
+        "many_post 3".into(),
+    );
+    assert_eq!(
+        long(&mut one, "GETVAL of each at home", "many_differ 3".into()),
+        0
+    );
     let begin = Instant::now();
     assert_eq!(listed(&cluster, 2), 10_000);
     println!("listed: {} ms", begin.elapsed().as_millis());
     long(&mut two, "removed from node 2", "many_rm sem".into());
     assert_eq!(listed(&cluster, 1), 0);
     let private = "private ones are made";
-    assert_eq!(long(&mut one, private, format!("many sem 0 10000 {CREATE}")), 10_000);
+    assert_eq!(
+        long(&mut one, private, format!("many sem 0 10000 {CREATE}")),
+        10_000
+    );
     let path = cluster.file("ids");
     one.must(format!("many_save {}", path.display()));
     two.must(format!("many_load {}", path.display()));
-    long(&mut two, "a semop on each from node 2", "many_post 1".into());
-    assert_eq!(long(&mut one, "GETVAL of each at home", "many_differ 1".into()), 0);
+    long(
+        &mut two,
+        "a semop on each from node 2",
+        "many_post 1".into(),
+    );
+    assert_eq!(
+        long(&mut one, "GETVAL of each at home", "many_differ 1".into()),
+        0
+    );
     long(&mut one, "removed at home", "many_rm sem".into());
     say(&cluster, "after");
 }
@@ -103,7 +138,11 @@ fn a_set_of_32_000_semaphores_is_filled_read_and_undone_from_two_nodes() {
     let differ = |salt| format!("set_differ {id} 32000 {salt}");
     assert_eq!(long(&mut two, "GETALL from node 2", differ(1)), 0);
     assert_eq!(long(&mut one, "GETALL at home", differ(1)), 0);
-    long(&mut two, "SETALL from node 2", format!("set_fill {id} 32000 2"));
+    long(
+        &mut two,
+        "SETALL from node 2",
+        format!("set_fill {id} 32000 2"),
+    );
     assert_eq!(one.must(differ(2)), 0);
     // The last one: what its holder took comes back when it ends.
     let last = one.must(format!("getval {id} 31999"));
@@ -120,15 +159,26 @@ fn as_many_queues_as_msgmni_hold_a_message_each_and_one_more_is_enospc() {
     let cluster = Cluster::start(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     say(&cluster, "before");
-    let made = long(&mut one, "32 000 queues are made", format!("many msg 0x200000 32000 {CREATE}"));
+    let made = long(
+        &mut one,
+        "32 000 queues are made",
+        format!("many msg 0x200000 32000 {CREATE}"),
+    );
     assert_eq!(made, 32_000);
     assert_eq!(one.ask(format!("msgget 0x52 {CREATE}")), "! ENOSPC");
     say(&cluster, "32 000 queues");
     long(&mut one, "a message into each", "many_send".into());
     say(&cluster, "with a message each");
     assert_eq!(listed(&cluster, 2), 32_000);
-    long(&mut two, "found by node 2", format!("many msg 0x200000 32000 {FIND}"));
-    assert_eq!(long(&mut two, "received by node 2", "many_receive".into()), 0);
+    long(
+        &mut two,
+        "found by node 2",
+        format!("many msg 0x200000 32000 {FIND}"),
+    );
+    assert_eq!(
+        long(&mut two, "received by node 2", "many_receive".into()),
+        0
+    );
     long(&mut two, "removed by node 2", "many_rm msg".into());
     one.must(format!("msgget 0x52 {CREATE}"));
     assert_eq!(listed(&cluster, 1), 1);
@@ -171,9 +221,14 @@ fn a_segment_of_4_gib_costs_what_is_touched_of_it() {
     say(&cluster, "after");
 }
 
-/// What of `cost` says whether something was left behind.
-fn held(cost: &[Cost; 2]) -> [(usize, usize); 2] {
-    cost.map(|cost| (cost.descriptors, cost.threads))
+/// Descriptors and threads of a node's daemon and keeper: what says whether
+/// something was left behind.
+type Held = [(usize, usize); 2];
+
+fn held(processes: [u32; 2]) -> Held {
+    processes
+        .map(Cost::of)
+        .map(|cost| (cost.descriptors, cost.threads))
 }
 
 fn a_thousand_processes(how: &str) {
@@ -183,29 +238,39 @@ fn a_thousand_processes(how: &str) {
     let id = one.must(format!("shmget 0x51 8192 {CREATE}"));
     two.must(format!("shmat {id} 0"));
     two.must("poke 0 0 1");
-    // The program that will have the children: its own connection counts.
-    one.must(format!("shmstat {id}"));
+    // What stays is there before: the home's memory, the parent's address space.
+    one.must(format!("shmat {id} 0"));
+    one.must("shmdt 0");
     say(&cluster, "before");
-    let before = costs(&cluster, 1);
+    let processes = processes(&cluster, 1);
+    let before = held(processes);
     let (attached, took) = timed(&mut one, format!("swarm {COUNT} {id} 0 {how}"));
     println!("{COUNT} processes attach ({how}): {} ms", took.as_millis());
-    println!("shmat: median {} µs, longest {} µs", attached[2], attached[3]);
+    println!(
+        "shmat: median {} µs, longest {} µs",
+        attached[2], attached[3]
+    );
     assert_eq!(attached[..2], [COUNT, 0]);
     let own = i64::from(how == "inherit");
     assert_eq!(two.must(format!("shmstat {id}")), COUNT + own + 1);
     say(&cluster, "attached");
     two.must("poke 0 0 2");
-    assert_eq!(long(&mut one, "all read a word of node 2", "swarm_look 0 2".into()), 0);
+    let (read, took) = timed(&mut one, "swarm_look 0 2".into());
+    println!("all read a word of node 2: {} ms", took.as_millis());
+    assert_eq!(read, [0, 0]);
     say(&cluster, "after reading");
-    long(&mut two, "node 2 writes what all of them have", "poke 0 0 3".into());
+    long(
+        &mut two,
+        "node 2 writes what all of them have",
+        "poke 0 0 3".into(),
+    );
     long(&mut two, "and once more", "poke 0 0 4".into());
     assert_eq!(long(&mut one, "all end", "swarm_end".into()), 0);
-    if own == 1 {
-        one.must("shmdt 0");
-    }
     let begin = Instant::now();
-    wait::until("the ends of all are noticed", || two.must(format!("shmstat {id}")) == 1);
-    wait::until("nothing is left of them", || held(&costs(&cluster, 1)) == held(&before));
+    wait::until("the ends of all are noticed", || {
+        two.must(format!("shmstat {id}")) == 1
+    });
+    wait::until("nothing is left of them", || held(processes) == before);
     println!("their ends are noticed: {} ms", begin.elapsed().as_millis());
     say(&cluster, "after");
 }
@@ -243,7 +308,10 @@ fn two_hundred_waiters_of_two_nodes_are_served_in_order_at_once_and_end_by_remov
         assert_eq!(waiters[next].answer(), "= 0");
         assert!(waiters[next + 1..].iter().all(Program::is_silent));
     }
-    println!("200 posts, one after the other: {} ms", begin.elapsed().as_millis());
+    println!(
+        "200 posts, one after the other: {} ms",
+        begin.elapsed().as_millis()
+    );
 
     for waiter in &mut waiters {
         waiter.begin(format!("semop {id} 0:-1"));
@@ -264,4 +332,84 @@ fn two_hundred_waiters_of_two_nodes_are_served_in_order_at_once_and_end_by_remov
     assert!(waiters.iter().all(|waiter| waiter.answer() == "! EIDRM"));
     println!("all have EIDRM: {} µs", begin.elapsed().as_micros());
     assert_eq!(one.ask(format!("semop {id} 0:1:{NOWAIT}")), "! EINVAL");
+}
+
+/// A cluster whose daemons have few descriptors, and a segment on it with a word
+/// that node 2 has written.
+fn scarce() -> (Cluster, Program, Program, i64) {
+    let cluster = Cluster::with(Options {
+        descriptors: Some(128),
+        ..Options::nodes(2)
+    });
+    let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
+    let id = one.must(format!("shmget 0x51 4096 {CREATE}"));
+    one.must(format!("shmat {id} 0"));
+    two.must(format!("shmat {id} 0"));
+    two.must("poke 0 0 7");
+    (cluster, one, two, id)
+}
+
+/// Whoever was served before is served, and there is room again.
+fn goes_on(
+    cluster: &Cluster,
+    [one, two]: [&mut Program; 2],
+    id: i64,
+    processes: [u32; 2],
+    before: Held,
+) {
+    let log = cluster.node(1).log();
+    assert!(
+        log.contains("too few of this daemon's descriptors"),
+        "{log}"
+    );
+    wait::until("nothing is left of them", || held(processes) == before);
+    wait::until("node 2's is the only other attachment", || {
+        two.must(format!("shmstat {id}")) == 2
+    });
+    two.must("poke 0 0 8");
+    assert_eq!(one.must("peek 0 0"), 8);
+    let mut late = cluster.program(1);
+    assert_eq!(late.must(format!("shmat {id} 0")), 0);
+    assert_eq!(late.must("peek 0 0"), 8);
+}
+
+#[test]
+fn processes_for_which_there_are_no_descriptors_get_enomem_and_harm_nobody() {
+    const COUNT: i64 = 200;
+    let (cluster, mut one, mut two, id) = scarce();
+    let processes = processes(&cluster, 1);
+    let before = held(processes);
+    let mut crowd = cluster.program(1);
+    let came = crowd.ask(format!("swarm {COUNT} {id} 0 own")).numbers();
+    let (attached, errno) = (came[0], came[1]);
+    println!("with 128 descriptors {attached} processes are attached");
+    assert!((5..50).contains(&attached), "{attached}");
+    assert_eq!(errno, i64::from(libc::ENOMEM));
+    assert_eq!(one.must("peek 0 0"), 7);
+    let read = crowd.ask("swarm_look 0 7").numbers();
+    assert_eq!(read, [0, COUNT - attached]);
+    assert_eq!(crowd.ask("swarm_end"), "= 0");
+    crowd.exit();
+    goes_on(&cluster, [&mut one, &mut two], id, processes, before);
+}
+
+#[test]
+fn forked_children_for_which_there_are_no_descriptors_read_no_zeros() {
+    const COUNT: i64 = 200;
+    let (cluster, mut one, mut two, id) = scarce();
+    let processes = processes(&cluster, 1);
+    let before = held(processes);
+    let mut crowd = cluster.program(1);
+    assert_eq!(crowd.must(format!("swarm {COUNT} {id} 0 inherit")), COUNT);
+    assert_eq!(one.must("peek 0 0"), 7);
+    let read = crowd.ask("swarm_look 0 7").numbers();
+    println!(
+        "with 128 descriptors {} children are served",
+        COUNT - read[1]
+    );
+    assert_eq!(read[0], 0);
+    assert!((5..COUNT - 50).contains(&(COUNT - read[1])), "{read:?}");
+    assert_eq!(crowd.ask("swarm_end"), "= 0");
+    crowd.exit();
+    goes_on(&cluster, [&mut one, &mut two], id, processes, before);
 }

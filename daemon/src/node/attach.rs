@@ -13,10 +13,11 @@
 //!   mprotect ◀────────── done ────
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dipc_wire::call::{Call, Reply, flags};
@@ -30,6 +31,7 @@ use super::client::{Client, ClientError};
 use super::link::Link;
 use super::process::Process;
 use super::{Node, Shape};
+use crate::kernel::is_shortage;
 use crate::memory::spaces::View;
 use crate::memory::uffd::{Range, Uffd};
 use crate::memory::{Mapping, PAGE, Space};
@@ -57,6 +59,9 @@ pub(crate) struct FaultService {
     pub(crate) device: Option<OwnedFd>,
     /// The kernel tells of forks; otherwise children report themselves.
     pub(crate) forks: bool,
+    /// There was no descriptor for a forked child once: from then on each that
+    /// reports is looked at.
+    pub(crate) stillbirths: AtomicBool,
 }
 
 impl Node {
@@ -167,6 +172,10 @@ impl Node {
     /// Memory for a mapping of the segment.
     fn prepare(&self, id: ObjectId, granted: &Granted) -> Result<(View, u64, OwnedFd), Errno> {
         let no_memory = |error: std::io::Error| {
+            if is_shortage(&error) {
+                self.descriptors.say_short();
+                return Errno::ENOMEM;
+            }
             tracing::error!(segment = %id, %error, "no memory for a segment");
             Errno::ENOMEM
         };
@@ -233,8 +242,10 @@ impl Node {
     ) -> Result<(), Errno> {
         let new = uffd.is_some();
         let space = match uffd {
-            Some(fd) => self.enter_space(pid, fd)?,
-            None => self.spaces.of_process(pid).ok_or(Errno::EINVAL)?,
+            Some(fd) if self.descriptors.admit(&fd) => self.enter_space(pid, fd)?,
+            Some(_) => return Err(Errno::ENOMEM),
+            // One that was sent is lost where there is no descriptor for it.
+            None => self.spaces.of_process(pid).ok_or(Errno::ENOMEM)?,
         };
         let served = mappings(&space)
             .into_iter()
@@ -258,6 +269,10 @@ impl Node {
         let space = Uffd::begin(fd, self.faults.forks)
             .and_then(|uffd| Ok(self.spaces.add(uffd, pid)?))
             .map_err(|error| {
+                if is_shortage(&error) {
+                    self.descriptors.say_short();
+                    return Errno::ENOMEM;
+                }
                 tracing::error!(
                     pid, %error,
                     "a program's userfaultfd cannot be used; dipc needs Linux 6.6 or later \
@@ -371,7 +386,9 @@ impl Node {
             // The event has been read, or the child would not run. It goes on
             // when the keeper guards it too.
             self.spaces.await_births();
-            return Ok(());
+            let unsure = self.faults.stillbirths.load(Ordering::Acquire);
+            let served = !unsure || is_registered(client.pid(), &inherited);
+            return served.then_some(()).ok_or(Errno::ENOMEM);
         }
         let uffd = uffd.ok_or(Errno::EINVAL)?;
         let theirs = if parent_of(client.pid()) == Some(parent) {
@@ -499,6 +516,27 @@ fn count<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> BTreeMap<Object
         *counts.entry(mapping.segment).or_default() += 1;
     }
     counts
+}
+
+/// Whether a userfaultfd serves all that a process has inherited, from
+/// `/proc/PID/smaps` (proc(5)): the flag `um` of a mapping, which goes when the
+/// last copy of the userfaultfd is closed.
+fn is_registered(pid: u32, inherited: &[Inherited]) -> bool {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let mut registered = BTreeSet::new();
+    let mut start = None;
+    for line in smaps.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            if flags.split_whitespace().any(|flag| flag == "um") {
+                registered.extend(start);
+            }
+        } else if let Some((first, _)) = line.split_once('-')
+            && let Ok(first) = u64::from_str_radix(first, 16)
+        {
+            start = Some(first);
+        }
+    }
+    inherited.iter().all(|one| registered.contains(&one.addr))
 }
 
 /// The parent of a process, from `/proc/PID/stat` (proc(5)).

@@ -12,7 +12,7 @@
 //! | [`names`] | the referee's client |
 //! | [`membership`] | nodes that come and go |
 //! | [`process`], [`users`] | who the programs are |
-//! | [`outbox`], [`timer`], [`counters`], [`answer`] | tools |
+//! | [`outbox`], [`timer`], [`counters`], [`answer`], [`descriptors`] | tools |
 //!
 //! Threads block in one place each: a client's or peer's thread in reading its
 //! socket, a space's in its userfaultfd. Whoever has something to send sends it
@@ -24,6 +24,7 @@ mod attach;
 mod calls;
 mod client;
 mod counters;
+mod descriptors;
 mod home;
 mod inbound;
 mod link;
@@ -52,6 +53,7 @@ use crate::keeper::Keeper;
 use crate::memory::Spaces;
 use crate::semantics::Ticket;
 use counters::Counters;
+use descriptors::Descriptors;
 use home::Home;
 use names::Names;
 use peers::Peers;
@@ -112,6 +114,7 @@ pub(crate) struct Node {
     pub(crate) timer: Arc<Timer<Task>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) keeper: Keeper,
+    pub(crate) descriptors: Descriptors,
     pub(crate) late: segments::Late,
     pub(crate) faults: attach::FaultService,
     pub(crate) bequests: attach::Bequests,

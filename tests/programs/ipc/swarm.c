@@ -36,6 +36,7 @@ static struct {
 } *shared;
 
 static pid_t members[MOST];
+static char *inherited; /* the parent's attachment that they have, if any */
 static long size;
 static int gates[GATES][2], reports[2];
 
@@ -61,20 +62,25 @@ static void report(void)
         _exit(1);
 }
 
-static void live(long place, int id, int flags, char *inherited)
+static void live(long place, int id, int flags)
 {
     struct report *mine = &shared->of[place];
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (int g = 0; g < GATES; g++)
         close(gates[g][1]);
     long begin = now();
-    char *base = inherited ? inherited : shmat(id, NULL, flags);
+    char *volatile base = inherited ? inherited : shmat(id, NULL, flags);
     mine->nanoseconds = now() - begin;
     mine->error = base == (char *)-1 ? errno : 0;
     report();
     pass(LOOK);
-    if (!mine->error)
+    if (!mine->error && sigsetjmp(on_fault, 1) == 0) {
+        may_fault = 1;
         mine->word = *(volatile int64_t *)(base + shared->offset);
+    } else if (!mine->error) {
+        mine->error = EFAULT;
+    }
+    may_fault = 0;
     report();
     pass(END);
     _exit(0);
@@ -108,7 +114,7 @@ static void swarm(struct line *l)
 {
     size = number(l, 1) < MOST ? number(l, 1) : MOST;
     int id = (int)number(l, 2), flags = (int)number(l, 3);
-    char *inherited = NULL;
+    inherited = NULL;
     if (strcmp(text(l, 4), "inherit") == 0 && (inherited = shmat(id, NULL, flags)) == (char *)-1)
         return fail(l);
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -122,7 +128,7 @@ static void swarm(struct line *l)
         if (members[i] == -1)
             return fail(l);
         if (members[i] == 0)
-            live(i, id, flags, inherited);
+            live(i, id, flags);
     }
     close(reports[1]);
     if (await_reports() == -1)
@@ -141,24 +147,29 @@ static void swarm(struct line *l)
         sorted[size - 1].nanoseconds / 1000);
 }
 
-/* swarm_look OFFSET VALUE: how many children that are attached read another
- * word. They can be asked once. */
+/* swarm_look OFFSET VALUE: how many children read another word, and how many
+ * read none, because they are not attached or may not touch it. They can be
+ * asked once. */
 static void look(struct line *l)
 {
     shared->offset = number(l, 1);
     close(gates[LOOK][1]);
     if (await_reports() == -1)
         return add(l, "? a child has ended");
-    long wrong = 0;
+    long wrong = 0, none = 0;
     for (long i = 0; i < size; i++)
-        wrong += !shared->of[i].error && shared->of[i].word != number(l, 2);
-    succeed(l, wrong);
+        if (shared->of[i].error)
+            none++;
+        else
+            wrong += shared->of[i].word != number(l, 2);
+    add(l, "= %ld %ld", wrong, none);
 }
 
 /* swarm_pid PLACE */
 static void member(struct line *l) { succeed(l, members[number(l, 1) % MOST]); }
 
-/* swarm_end: how many ended otherwise than by exit 0 */
+/* swarm_end: they end, and the attachment that they had from their parent; how
+ * many ended otherwise than by exit 0 */
 static void end(struct line *l)
 {
     close(gates[END][1]);
@@ -167,6 +178,8 @@ static void end(struct line *l)
         int status = -1;
         wrong += waitpid(members[i], &status, 0) == -1 || status != 0;
     }
+    if (inherited && shmdt(inherited) == -1)
+        return fail(l);
     close(reports[0]);
     for (int g = 0; g < GATES; g++)
         close(gates[g][0]);
