@@ -13,6 +13,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use dipc_tests::observe::all_threads_sleep;
 use dipc_tests::{CREATE, Cluster, Cost, FIND, NOWAIT, Options, Program, UNDO, wait};
 
 /// For steps that do something many thousand times.
@@ -225,10 +226,30 @@ fn a_segment_of_4_gib_costs_what_is_touched_of_it() {
 /// something was left behind.
 type Held = [(usize, usize); 2];
 
+/// What they hold when they have done what they were told: a keeper reads its
+/// daemon's notes in its own time.
+fn held_at_rest(processes: [u32; 2]) -> Held {
+    wait::until("daemon and keeper are at rest", || {
+        processes.into_iter().all(all_threads_sleep)
+    });
+    held(processes)
+}
+
 fn held(processes: [u32; 2]) -> Held {
     processes
         .map(Cost::of)
         .map(|cost| (cost.descriptors, cost.threads))
+}
+
+/// Waits until they hold again what they held before.
+#[track_caller]
+fn until_held(processes: [u32; 2], before: Held) {
+    let mut now = before;
+    let back = wait::within_deadline(|| {
+        now = held(processes);
+        now == before
+    });
+    assert!(back, "descriptors and threads: {now:?}, before: {before:?}");
 }
 
 fn a_thousand_processes(how: &str) {
@@ -243,7 +264,7 @@ fn a_thousand_processes(how: &str) {
     one.must("shmdt 0");
     say(&cluster, "before");
     let processes = processes(&cluster, 1);
-    let before = held(processes);
+    let before = held_at_rest(processes);
     let (attached, took) = timed(&mut one, format!("swarm {COUNT} {id} 0 {how}"));
     println!("{COUNT} processes attach ({how}): {} ms", took.as_millis());
     println!(
@@ -255,6 +276,12 @@ fn a_thousand_processes(how: &str) {
     assert_eq!(two.must(format!("shmstat {id}")), COUNT + own + 1);
     say(&cluster, "attached");
     two.must("poke 0 0 2");
+    // A page that one process of them may write is taken from all of them.
+    let mut writer = cluster.program(1);
+    assert_eq!(writer.must(format!("shmat {id} 0")), 0);
+    writer.must("poke 0 4096 1");
+    long(&mut two, "a page is read from node 1", "peek 0 4096".into());
+    writer.exit();
     let (read, took) = timed(&mut one, "swarm_look 0 2".into());
     println!("all read a word of node 2: {} ms", took.as_millis());
     assert_eq!(read, [0, 0]);
@@ -270,7 +297,7 @@ fn a_thousand_processes(how: &str) {
     wait::until("the ends of all are noticed", || {
         two.must(format!("shmstat {id}")) == 1
     });
-    wait::until("nothing is left of them", || held(processes) == before);
+    until_held(processes, before);
     println!("their ends are noticed: {} ms", begin.elapsed().as_millis());
     say(&cluster, "after");
 }
@@ -362,7 +389,7 @@ fn goes_on(
         log.contains("too few of this daemon's descriptors"),
         "{log}"
     );
-    wait::until("nothing is left of them", || held(processes) == before);
+    until_held(processes, before);
     wait::until("node 2's is the only other attachment", || {
         two.must(format!("shmstat {id}")) == 2
     });
@@ -378,7 +405,7 @@ fn processes_for_which_there_are_no_descriptors_get_enomem_and_harm_nobody() {
     const COUNT: i64 = 200;
     let (cluster, mut one, mut two, id) = scarce();
     let processes = processes(&cluster, 1);
-    let before = held(processes);
+    let before = held_at_rest(processes);
     let mut crowd = cluster.program(1);
     let came = crowd.ask(format!("swarm {COUNT} {id} 0 own")).numbers();
     let (attached, errno) = (came[0], came[1]);
@@ -398,7 +425,7 @@ fn forked_children_for_which_there_are_no_descriptors_read_no_zeros() {
     const COUNT: i64 = 200;
     let (cluster, mut one, mut two, id) = scarce();
     let processes = processes(&cluster, 1);
-    let before = held(processes);
+    let before = held_at_rest(processes);
     let mut crowd = cluster.program(1);
     assert_eq!(crowd.must(format!("swarm {COUNT} {id} 0 inherit")), COUNT);
     assert_eq!(one.must("peek 0 0"), 7);

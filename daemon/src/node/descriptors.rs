@@ -124,12 +124,12 @@ impl Spare {
         }
     }
 
-    /// Runs `act`, which has found no descriptor, with one to be had.
+    /// Runs `act`, which has found no descriptor, with one to be had. It may
+    /// wait: meanwhile another can be [kept](Self::keep).
     pub(crate) fn lend<R>(&self, act: impl FnOnce() -> R) -> R {
-        let mut spare = self.kept.lock();
-        drop(spare.take());
+        drop(self.kept.lock().take());
         let result = act();
-        *spare = nothing().ok();
+        self.refill();
         result
     }
 
@@ -193,7 +193,7 @@ mod tests {
     fn a_spare_is_closed_while_it_is_lent_and_kept_again() {
         let spare = Spare::new();
         assert!(spare.kept.lock().is_some());
-        assert!(spare.lend(|| spare.kept.is_locked()));
+        assert!(spare.lend(|| spare.kept.lock().is_none()));
         assert!(spare.kept.lock().is_some());
         *spare.kept.lock() = None;
         spare.refill();
