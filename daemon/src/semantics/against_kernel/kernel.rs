@@ -192,7 +192,7 @@ impl Set {
     }
 
     pub(super) fn set_all(&self, values: &[u16]) -> Judged<()> {
-        assert_eq!(values.len(), self.nsems.into());
+        assert_eq!(values.len(), usize::from(self.nsems));
         // SAFETY: `values` has a value for each semaphore of the set.
         judged(unsafe { libc::semctl(self.id, 0, libc::SETALL, values.as_ptr()) }.into()).map(drop)
     }
