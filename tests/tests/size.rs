@@ -410,7 +410,8 @@ fn processes_for_which_there_are_no_descriptors_get_enomem_and_harm_nobody() {
     let came = crowd.ask(format!("swarm {COUNT} {id} 0 own")).numbers();
     let (attached, errno) = (came[0], came[1]);
     println!("with 128 descriptors {attached} processes are attached");
-    assert!((5..50).contains(&attached), "{attached}");
+    // How many depends on how many connected before the first had attached.
+    assert!(attached < 50, "{attached}");
     assert_eq!(errno, i64::from(libc::ENOMEM));
     assert_eq!(one.must("peek 0 0"), 7);
     let read = crowd.ask("swarm_look 0 7").numbers();
@@ -435,7 +436,7 @@ fn forked_children_for_which_there_are_no_descriptors_read_no_zeros() {
         COUNT - read[1]
     );
     assert_eq!(read[0], 0);
-    assert!((5..COUNT - 50).contains(&(COUNT - read[1])), "{read:?}");
+    assert!((1..COUNT - 50).contains(&(COUNT - read[1])), "{read:?}");
     assert_eq!(crowd.ask("swarm_end"), "= 0");
     crowd.exit();
     goes_on(&cluster, [&mut one, &mut two], id, processes, before);

@@ -350,7 +350,7 @@ impl Node {
     /// The kernel has told of a child: its attachments count.
     pub(super) fn forked(&self, child: &Space, mappings: &[Mapping]) {
         let parent = child.parent().unwrap_or(0);
-        for (id, count) in count(mappings) {
+        for (id, count) in count(mappings.iter().map(|m| m.segment)) {
             self.inherit(parent, id, count);
         }
     }
@@ -392,7 +392,7 @@ impl Node {
         }
         let uffd = uffd.ok_or(Errno::EINVAL)?;
         let theirs = if parent_of(client.pid()) == Some(parent) {
-            self.spaces.mappings_of(parent)
+            heritage(&self.spaces.mappings_of(parent))
         } else {
             // A daemon's parent ends right after the fork, noticed or not.
             if let Some(process) = self.processes.get(parent) {
@@ -410,9 +410,9 @@ impl Node {
                         }
             })
         };
-        let found: Option<Vec<&Mapping>> = inherited.iter().map(find).collect();
+        let found: Option<Vec<&Heritable>> = inherited.iter().map(find).collect();
         let found = found.ok_or(Errno::EPERM)?;
-        let counts = count(found.iter().copied());
+        let counts = count(found.iter().map(|m| m.segment));
         // Before the child can end, which takes them away again.
         for (&id, &count) in &counts {
             self.inherit(parent, id, count);
@@ -420,9 +420,12 @@ impl Node {
         let registered = self.register(client.pid(), Some(uffd), |space| {
             found
                 .iter()
-                .map(|&m| Mapping {
+                .map(|m| Mapping {
                     space: space.clone(),
-                    ..m.clone()
+                    segment: m.segment,
+                    view: m.view,
+                    range: m.range,
+                    readonly: m.readonly,
                 })
                 .collect()
         });
@@ -441,7 +444,7 @@ impl Node {
             for mapping in &mappings {
                 self.settle_detached(mapping.segment, mapping.view);
             }
-            self.dropped(pid, count(&mappings));
+            self.dropped(pid, count(mappings.iter().map(|m| m.segment)));
         }
     }
 
@@ -483,7 +486,27 @@ pub(crate) struct Bequests {
 struct Bequest {
     uid: u32,
     until: Instant,
-    mappings: Vec<Mapping>,
+    mappings: Vec<Heritable>,
+}
+
+/// What a child inherits of a mapping. It does not hold the space, whose
+/// descriptors must not outlive its process.
+#[derive(Clone, Copy)]
+struct Heritable {
+    segment: ObjectId,
+    view: View,
+    range: Range,
+    readonly: bool,
+}
+
+fn heritage(mappings: &[Mapping]) -> Vec<Heritable> {
+    let heritable = |m: &Mapping| Heritable {
+        segment: m.segment,
+        view: m.view,
+        range: m.range,
+        readonly: m.readonly,
+    };
+    mappings.iter().map(heritable).collect()
 }
 
 impl Bequests {
@@ -496,12 +519,12 @@ impl Bequests {
             until: now + keep,
             mappings: Vec::new(),
         });
-        bequest.mappings.extend_from_slice(mappings);
+        bequest.mappings.extend(heritage(mappings));
     }
 
     /// Nobody can tell any more whose child it is; but it is of the same user,
     /// and knows what lay where.
-    fn claim(&self, parent: u32, uid: u32) -> Vec<Mapping> {
+    fn claim(&self, parent: u32, uid: u32) -> Vec<Heritable> {
         let all = self.by_parent.lock();
         let bequest = all.get(&parent).filter(|bequest| bequest.uid == uid);
         bequest
@@ -510,10 +533,10 @@ impl Bequests {
     }
 }
 
-fn count<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> BTreeMap<ObjectId, u32> {
+fn count(segments: impl Iterator<Item = ObjectId>) -> BTreeMap<ObjectId, u32> {
     let mut counts = BTreeMap::new();
-    for mapping in mappings {
-        *counts.entry(mapping.segment).or_default() += 1;
+    for segment in segments {
+        *counts.entry(segment).or_default() += 1;
     }
     counts
 }
