@@ -230,7 +230,8 @@ impl Held {
             other => other?,
         };
         let mut descriptor = None;
-        for control in message.cmsgs()? {
+        // ENOBUFS: there was no room for the descriptor; the note says what it was.
+        for control in message.cmsgs().into_iter().flatten() {
             if let ControlMessageOwned::ScmRights(fds) = control {
                 // SAFETY: the kernel has just put this descriptor into our table.
                 descriptor = fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) });
@@ -267,7 +268,11 @@ impl Held {
                     ranges.retain(|range| range.start != start);
                 }
             }
-            (Note::Memory { .. } | Note::Space { .. }, None) => {}
+            (Note::Memory { .. } | Note::Space { .. }, None) => eprintln!(
+                "dipc-keeper: no descriptor left for {note:?}: should dipcd be killed now, its \
+                 programs would read zeros. Raise the hard limit on open files (ulimit -Hn) and \
+                 restart dipcd"
+            ),
         }
     }
 

@@ -96,6 +96,11 @@ pub(crate) fn user_namespace(folder: impl AsFd) -> Option<UserNamespace> {
     (len > 0).then_some(name)
 }
 
+/// Whether there was no descriptor to be had, here or on the whole machine.
+pub(crate) fn is_shortage(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

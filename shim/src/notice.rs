@@ -43,6 +43,14 @@ pub(crate) fn other_version(path: &[u8], daemon: Option<u16>) {
     }
 }
 
+/// The daemon turns this thread away.
+pub(crate) fn daemon_is_full(path: &[u8]) {
+    tell(format_args!(
+        "dipcd at {} serves as many programs as it can, so calls on distributed objects fail with ENOMEM; its log says which limit to raise",
+        path.escape_ascii()
+    ));
+}
+
 /// A socket's path does not fit.
 pub(crate) fn path_too_long(path: &[u8]) {
     tell(format_args!(

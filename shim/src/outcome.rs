@@ -15,7 +15,7 @@
 //! | forked off by a signal handler in a call | ETIMEDOUT                  | EINTR             | ETIMEDOUT    |
 //! | the user may not use the socket        | EACCES                       | EACCES            | EACCES       |
 //! | daemon of another version              | ENOSYS                       | ENOSYS            | ENOSYS       |
-//! | no descriptor or memory for the socket | ENOMEM                       | ENOMEM            | ENOMEM       |
+//! | no descriptor or memory for the socket, here or in the daemon | ENOMEM | ENOMEM  | ENOMEM       |
 //! | the caller's bytes cannot be read      | –                            | EFAULT            | EFAULT       |
 //!
 //! ENOSYS is what a kernel without System V IPC answers. ETIMEDOUT says that
@@ -76,7 +76,7 @@ pub(crate) enum Trouble {
     Denied,
     /// The daemon is of another version, or no dipcd.
     OtherVersion,
-    /// The process has no descriptor or memory left for a connection.
+    /// The process, or its daemon, has no descriptor or memory left for a connection.
     Exhausted,
     /// The caller's pointer is bad. The request was not sent.
     BadPointer,

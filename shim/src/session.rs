@@ -302,6 +302,12 @@ fn greet(socket: Socket, path: &[u8]) -> Result<NodeId, Trouble> {
     };
     match reply {
         Some(reply) if reply.accepted && reply.version == VERSION => Ok(reply.node),
+        Some(HelloReply {
+            version: VERSION, ..
+        }) => {
+            notice::daemon_is_full(path);
+            Err(Trouble::Exhausted)
+        }
         reply => {
             notice::other_version(path, reply.map(|reply| reply.version));
             Err(Trouble::OtherVersion)

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -29,6 +30,8 @@ pub struct Options {
     pub limits: &'static [&'static str],
     /// Without a referee there is one node, which is a cluster of its own.
     pub referee: bool,
+    /// How many descriptors a daemon may have, if fewer than the test itself.
+    pub descriptors: Option<u64>,
 }
 
 impl Options {
@@ -41,6 +44,7 @@ impl Options {
             quantum: "200us",
             limits: &[],
             referee: true,
+            descriptors: None,
         }
     }
 
@@ -165,6 +169,15 @@ impl Cluster {
         self.scratch.path()
     }
 
+    /// The referee's process id.
+    ///
+    /// # Panics
+    /// If it was killed.
+    #[must_use]
+    pub fn referee_pid(&self) -> u32 {
+        self.referee.as_ref().expect("a referee").pid()
+    }
+
     /// Kills the referee by SIGKILL.
     pub fn kill_referee(&mut self) {
         self.referee = None;
@@ -242,6 +255,9 @@ impl Cluster {
             command.args([option, value.as_str()]);
         }
         command.stderr(into_file(&log));
+        if let Some(most) = self.options.descriptors {
+            limit_descriptors(&mut command, most);
+        }
         match start("dipcd", &mut command) {
             Ok((daemon, _)) => Ok(Node {
                 name,
@@ -293,6 +309,12 @@ impl Drop for Cluster {
 }
 
 impl Node {
+    /// What the daemon has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// The daemon's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -372,6 +394,24 @@ impl Node {
     pub fn until_blocked(&self, program: &Program) {
         self.until_waiting(program.pid(), 1);
         assert!(program.is_silent());
+    }
+}
+
+/// Has a program begin with so many descriptors at most, setrlimit(2).
+fn limit_descriptors(command: &mut Command, most: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: setrlimit is async-signal-safe, and only reads the copy of `limit`
+    // that the closure owns.
+    unsafe {
+        command.pre_exec(
+            move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            },
+        );
     }
 }
 

@@ -18,6 +18,7 @@
 pub mod apart;
 pub mod artifacts;
 pub mod cluster;
+pub mod cost;
 pub mod observe;
 pub mod process;
 pub mod program;
@@ -27,6 +28,7 @@ pub mod twins;
 pub mod wait;
 
 pub use cluster::{Cluster, Node, Options};
+pub use cost::Cost;
 pub use program::{Answer, Program};
 
 /// `IPC_CREAT | IPC_DIPC | 0600`: what most tests create objects with.

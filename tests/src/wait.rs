@@ -14,17 +14,13 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// # Panics
 /// After [`DEADLINE`], with `what` was waited for.
 pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "waited {DEADLINE:?} in vain for: {what}"
-        );
-        thread::sleep(PAUSE);
-    }
+    let mut found = None;
+    let came = within_deadline(|| {
+        found = look();
+        found.is_some()
+    });
+    assert!(came, "waited {DEADLINE:?} in vain for: {what}");
+    found.expect("it came")
 }
 
 /// Looks until it is so.
@@ -33,4 +29,18 @@ pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// After [`DEADLINE`], with `what` was waited for.
 pub fn until(what: &str, mut look: impl FnMut() -> bool) {
     until_some(what, || look().then_some(()));
+}
+
+/// Looks until it is so; false if it is not after [`DEADLINE`].
+pub fn within_deadline(mut look: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if look() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(PAUSE);
+    }
 }

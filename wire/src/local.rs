@@ -66,7 +66,8 @@ impl Hello {
     }
 }
 
-/// Its answer. When `accepted` is false the connection is closed behind it.
+/// Its answer. When `accepted` is false the connection is closed behind it: a
+/// daemon of the sender's version then has no room for it, now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HelloReply {
     /// The daemon's version.

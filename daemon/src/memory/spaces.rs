@@ -21,10 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dipc_wire::ObjectId;
-use nix::sys::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::RwLock;
 
 use super::uffd::{Error, Event, Range, Uffd};
+use crate::kernel::is_shortage;
 
 /// How long to wait for the event of a fork that is under way, in milliseconds.
 const FORK: u8 = 10;
@@ -154,6 +155,17 @@ impl Fault {
 pub trait Births {
     /// Called with the spaces locked; must not wait, nor ask about spaces.
     fn born(&self, child: &Space, mappings: &[Mapping]);
+
+    /// The events of a space need a descriptor and there is none: calls `read`
+    /// with one to be had.
+    fn spare(&self, read: &mut dyn FnMut());
+
+    /// Whether there are descriptors enough to serve one more child.
+    fn admits(&self, child: BorrowedFd<'_>) -> bool;
+
+    /// There are no descriptors to serve a child, whose own is given up here: it
+    /// must not run on as if it had the memory.
+    fn stillborn(&self, child: Uffd);
 }
 
 /// What was read from a space.
@@ -190,14 +202,18 @@ impl Inner {
         uffd: Uffd,
         pid: Option<u32>,
         parent: Option<u32>,
-    ) -> nix::Result<Arc<Space>> {
+    ) -> Result<Arc<Space>, (nix::Error, Uffd)> {
         self.next += 1;
+        let ended = match EventFd::from_flags(EfdFlags::EFD_CLOEXEC) {
+            Ok(ended) => ended,
+            Err(error) => return Err((error, uffd)),
+        };
         let space = Arc::new(Space {
             id: self.next,
             uffd,
             pid,
             parent,
-            ended: EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC)?,
+            ended,
             met: AtomicBool::new(false),
         });
         self.spaces.insert(
@@ -269,7 +285,7 @@ impl Inner {
         mappings
     }
 
-    fn child(&mut self, parent: &Space, uffd: Uffd) -> nix::Result<Arc<Space>> {
+    fn child(&mut self, parent: &Space, uffd: Uffd) -> Result<Arc<Space>, (nix::Error, Uffd)> {
         let child = self.add(uffd, None, parent.pid.or(parent.parent))?;
         for mapping in self.mappings(parent.id).to_vec() {
             // Of those the kernel is asked: `inherited` may be another child's of
@@ -290,7 +306,8 @@ impl Inner {
 impl Spaces {
     /// Enters the space of a process.
     pub fn add(&self, uffd: Uffd, pid: u32) -> nix::Result<Arc<Space>> {
-        self.inner.write().add(uffd, Some(pid), None)
+        let added = self.inner.write().add(uffd, Some(pid), None);
+        added.map_err(|(error, _)| error)
     }
 
     /// Enters a mapping, whose range is registered already.
@@ -322,7 +339,13 @@ impl Spaces {
         let mut news = News::default();
         let mut inner = self.inner.write();
         let mut raw = Vec::new();
-        if let Err(error) = space.uffd.read_events(|event| raw.push(event)) {
+        let mut read = || space.uffd.read_events(|event| raw.push(event));
+        let mut done = read();
+        let short = done.as_ref().is_err_and(is_shortage);
+        if short {
+            births.spare(&mut || done = read());
+        }
+        if let Err(error) = done {
             tracing::warn!(space = space.id, %error, "cannot read the faults of a process");
         }
         for event in raw {
@@ -355,12 +378,19 @@ impl Spaces {
                         }),
                     }
                 }
+                // It may have come by the spare descriptor, which must be kept again.
+                Event::Fork(fd) if short || !births.admits(fd.as_fd()) => {
+                    births.stillborn(Uffd::inherited(fd))
+                }
                 Event::Fork(fd) => match inner.child(space, Uffd::inherited(fd)) {
                     Ok(child) => {
                         births.born(&child, inner.mappings(child.id));
                         news.children.push(child);
                     }
-                    Err(error) => tracing::error!(%error, "a forked child cannot be served"),
+                    Err((error, child)) => {
+                        tracing::error!(%error, "a forked child cannot be served");
+                        births.stillborn(child);
+                    }
                 },
             }
         }

@@ -1,7 +1,7 @@
 //! The memory module on real userfaultfds, of this very process: its threads
 //! are the programs, and the test is the daemon.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::thread::{self, JoinHandle};
@@ -37,6 +37,18 @@ struct Forks(AtomicUsize);
 impl Births for Forks {
     fn born(&self, _: &Space, _: &[Mapping]) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn spare(&self, read: &mut dyn FnMut()) {
+        read();
+    }
+
+    fn admits(&self, _: BorrowedFd<'_>) -> bool {
+        true
+    }
+
+    fn stillborn(&self, _: Uffd) {
+        panic!("there are descriptors enough");
     }
 }
 

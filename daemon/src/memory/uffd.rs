@@ -375,6 +375,12 @@ fn decode(bytes: &[u8; MESSAGE]) -> Option<Event> {
     }
 }
 
+impl From<Uffd> for OwnedFd {
+    fn from(uffd: Uffd) -> Self {
+        uffd.fd
+    }
+}
+
 impl AsFd for Uffd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -13,10 +13,11 @@
 //!   mprotect ◀────────── done ────
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dipc_wire::call::{Call, Reply, flags};
@@ -31,6 +32,7 @@ use super::identity::Abroad;
 use super::link::Link;
 use super::process::Process;
 use super::{Node, Shape};
+use crate::kernel::is_shortage;
 use crate::memory::spaces::View;
 use crate::memory::uffd::{Range, Uffd};
 use crate::memory::{Mapping, PAGE, Space};
@@ -60,6 +62,9 @@ pub(crate) struct FaultService {
     pub(crate) device: Option<OwnedFd>,
     /// The kernel tells of forks; otherwise children report themselves.
     pub(crate) forks: bool,
+    /// There was no descriptor for a forked child once: from then on each that
+    /// reports is looked at.
+    pub(crate) stillbirths: AtomicBool,
 }
 
 impl Node {
@@ -186,6 +191,10 @@ impl Node {
     /// Memory for a mapping of the segment.
     fn prepare(&self, id: ObjectId, granted: &Granted) -> Result<(View, u64, OwnedFd), Errno> {
         let no_memory = |error: std::io::Error| {
+            if is_shortage(&error) {
+                self.descriptors.say_short();
+                return Errno::ENOMEM;
+            }
             tracing::error!(segment = %id, %error, "no memory for a segment");
             Errno::ENOMEM
         };
@@ -255,8 +264,10 @@ impl Node {
     ) -> Result<(), Errno> {
         let new = uffd.is_some();
         let space = match uffd {
-            Some(fd) => self.enter_space(pid, fd)?,
-            None => self.spaces.of_process(pid).ok_or(Errno::EINVAL)?,
+            Some(fd) if self.descriptors.admit(&fd) => self.enter_space(pid, fd)?,
+            Some(_) => return Err(Errno::ENOMEM),
+            // One that was sent is lost where there is no descriptor for it.
+            None => self.spaces.of_process(pid).ok_or(Errno::ENOMEM)?,
         };
         let served = mappings(&space)
             .into_iter()
@@ -280,6 +291,10 @@ impl Node {
         let space = Uffd::begin(fd, self.faults.forks)
             .and_then(|uffd| Ok(self.spaces.add(uffd, pid)?))
             .map_err(|error| {
+                if is_shortage(&error) {
+                    self.descriptors.say_short();
+                    return Errno::ENOMEM;
+                }
                 tracing::error!(
                     pid, %error,
                     "a program's userfaultfd cannot be used; dipc needs Linux 6.6 or later \
@@ -342,7 +357,7 @@ impl Node {
     /// The kernel has told of a child: its attachments count.
     pub(super) fn forked(&self, child: &Space, mappings: &[Mapping]) {
         let parent = child.parent().unwrap_or(0);
-        for (id, count) in count(mappings) {
+        for (id, count) in count(mappings.iter().map(|m| m.segment)) {
             self.inherit(parent, id, count);
         }
     }
@@ -375,11 +390,13 @@ impl Node {
             // The event has been read, or the child would not run. It goes on
             // when the keeper guards it too.
             self.spaces.await_births();
-            return Ok(());
+            let unsure = self.faults.stillbirths.load(Ordering::Acquire);
+            let served = !unsure || is_registered(client.pid(), &inherited);
+            return served.then_some(()).ok_or(Errno::ENOMEM);
         }
         let uffd = uffd.ok_or(Errno::EINVAL)?;
         let theirs = if parent_of(client.pid()) == Some(parent) {
-            self.spaces.mappings_of(parent)
+            heritage(&self.spaces.mappings_of(parent))
         } else {
             // A daemon's parent ends right after the fork, noticed or not.
             if let Some(process) = self.processes.get(parent) {
@@ -397,9 +414,9 @@ impl Node {
                         }
             })
         };
-        let found: Option<Vec<&Mapping>> = inherited.iter().map(find).collect();
+        let found: Option<Vec<&Heritable>> = inherited.iter().map(find).collect();
         let found = found.ok_or(Errno::EPERM)?;
-        let counts = count(found.iter().copied());
+        let counts = count(found.iter().map(|m| m.segment));
         // Before the child can end, which takes them away again.
         for (&id, &count) in &counts {
             self.inherit(parent, id, count);
@@ -407,9 +424,14 @@ impl Node {
         let registered = self.register(client.pid(), Some(uffd), |space| {
             found
                 .iter()
-                .map(|&m| Mapping {
+                .map(|m| Mapping {
                     space: space.clone(),
-                    ..m.clone()
+                    segment: m.segment,
+                    view: m.view,
+                    range: m.range,
+                    offset: m.offset,
+                    readonly: m.readonly,
+                    inherited: true,
                 })
                 .collect()
         });
@@ -428,7 +450,7 @@ impl Node {
             for mapping in &mappings {
                 self.settle_detached(mapping.segment, mapping.view);
             }
-            self.dropped(pid, count(&mappings));
+            self.dropped(pid, count(mappings.iter().map(|m| m.segment)));
         }
     }
 
@@ -470,7 +492,29 @@ pub(crate) struct Bequests {
 struct Bequest {
     uid: u32,
     until: Instant,
-    mappings: Vec<Mapping>,
+    mappings: Vec<Heritable>,
+}
+
+/// What a child inherits of a mapping. It does not hold the space, whose
+/// descriptors must not outlive its process.
+#[derive(Clone, Copy)]
+struct Heritable {
+    segment: ObjectId,
+    view: View,
+    range: Range,
+    offset: u64,
+    readonly: bool,
+}
+
+fn heritage(mappings: &[Mapping]) -> Vec<Heritable> {
+    let heritable = |m: &Mapping| Heritable {
+        segment: m.segment,
+        view: m.view,
+        range: m.range,
+        offset: m.offset,
+        readonly: m.readonly,
+    };
+    mappings.iter().map(heritable).collect()
 }
 
 impl Bequests {
@@ -483,12 +527,12 @@ impl Bequests {
             until: now + keep,
             mappings: Vec::new(),
         });
-        bequest.mappings.extend_from_slice(mappings);
+        bequest.mappings.extend(heritage(mappings));
     }
 
     /// Nobody can tell any more whose child it is; but it is of the same user,
     /// and knows what lay where.
-    fn claim(&self, parent: u32, uid: u32) -> Vec<Mapping> {
+    fn claim(&self, parent: u32, uid: u32) -> Vec<Heritable> {
         let all = self.by_parent.lock();
         let bequest = all.get(&parent).filter(|bequest| bequest.uid == uid);
         bequest
@@ -497,12 +541,33 @@ impl Bequests {
     }
 }
 
-fn count<'a>(mappings: impl IntoIterator<Item = &'a Mapping>) -> BTreeMap<ObjectId, u32> {
+fn count(segments: impl Iterator<Item = ObjectId>) -> BTreeMap<ObjectId, u32> {
     let mut counts = BTreeMap::new();
-    for mapping in mappings {
-        *counts.entry(mapping.segment).or_default() += 1;
+    for segment in segments {
+        *counts.entry(segment).or_default() += 1;
     }
     counts
+}
+
+/// Whether a userfaultfd serves all that a process has inherited, from
+/// `/proc/PID/smaps` (proc(5)): the flag `um` of a mapping, which goes when the
+/// last copy of the userfaultfd is closed.
+fn is_registered(pid: u32, inherited: &[Inherited]) -> bool {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let mut registered = BTreeSet::new();
+    let mut start = None;
+    for line in smaps.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            if flags.split_whitespace().any(|flag| flag == "um") {
+                registered.extend(start);
+            }
+        } else if let Some((first, _)) = line.split_once('-')
+            && let Ok(first) = u64::from_str_radix(first, 16)
+        {
+            start = Some(first);
+        }
+    }
+    inherited.iter().all(|one| registered.contains(&one.addr))
 }
 
 /// The parent of a process, from `/proc/PID/stat` (proc(5)).

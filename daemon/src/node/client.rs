@@ -15,6 +15,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, FrameError};
@@ -31,9 +32,10 @@ use super::answer::without_names;
 use super::attach::Attaching;
 use super::home::Caller;
 use super::identity::{Abroad, Ids, Thread};
-use super::outbox::{Closed, Cut, Outbox};
+use super::outbox::{Closed, Cut, Outbox, send_blocking};
 use super::process::Process;
 use super::reader::Reader;
+use crate::kernel::is_shortage;
 use crate::memory::changes::Gone;
 use crate::memory::uffd::Range;
 use crate::semantics::{Credentials, Rights, Ticket, Witness};
@@ -41,6 +43,9 @@ use crate::semantics::{Credentials, Rights, Ticket, Witness};
 /// More unread bytes than this, and a program is given up: it asks one thing at
 /// a time, so it has one answer to read.
 const BACKLOG: usize = 64 << 20;
+/// How long nobody is accepted when not even the spare descriptor was to be had,
+/// and does not come back.
+const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// A connected thread of a program.
 pub(crate) struct Client {
@@ -127,20 +132,35 @@ pub(super) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Result<()> 
         .name("clients".into())
         .spawn(move || {
             loop {
-                match listener.accept() {
+                let spare = &node.descriptors.for_newcomer;
+                let accepted = listener.accept().or_else(|error| {
+                    if !is_shortage(&error) {
+                        return Err(error);
+                    }
+                    node.descriptors.say_short();
+                    spare.lend(|| listener.accept())
+                });
+                spare.refill();
+                match accepted {
                     Ok((stream, _)) => {
                         let node = node.clone();
-                        let serve = move || node.serve_client(&stream);
+                        let serve = move || {
+                            let spare = &node.descriptors.for_newcomer;
+                            if node.serve_client(&stream) {
+                                drop(stream);
+                                spare.refill();
+                            } else {
+                                spare.keep(stream.into());
+                            }
+                        };
                         let spawned = thread::Builder::new().stack_size(256 << 10).spawn(serve);
                         if let Err(error) = spawned {
                             tracing::error!(%error, "a program is turned away: no more threads");
                         }
                     }
-                    Err(error) => {
-                        tracing::error!(%error, "a program is turned away");
-                        // Out of descriptors: wait until one may have come back.
-                        thread::sleep(std::time::Duration::from_millis(100));
-                    }
+                    // Others are being turned away by it.
+                    Err(error) if is_shortage(&error) => spare.await_return(SHORTAGE),
+                    Err(error) => tracing::error!(%error, "a program is turned away"),
                 }
             }
         })?;
@@ -148,7 +168,8 @@ pub(super) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Result<()> 
 }
 
 impl Node {
-    fn serve_client(self: &Arc<Self>, stream: &Socket) {
+    /// Serves a connection to its end; false when it was not let in.
+    fn serve_client(self: &Arc<Self>, stream: &Socket) -> bool {
         let greeted = getsockopt(stream, sockopt::PeerCredentials)
             .map_err(ClientError::Io)
             .and_then(|peer| {
@@ -158,8 +179,11 @@ impl Node {
             });
         let (client, mut reader) = match greeted {
             Ok(Some(client)) => client,
-            Ok(None) => return,
-            Err(error) => return tracing::debug!(%error, "a connection was no program's"),
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was no program's");
+                return false;
+            }
         };
         let mut attaching = None;
         let end = loop {
@@ -178,9 +202,11 @@ impl Node {
             self.abandon(&client, attaching);
         }
         self.reap_spaces(&client.process);
+        true
     }
 
-    /// Finds out who connects. `None`: it speaks another version, and was told.
+    /// Finds out who connects. `None`: it speaks another version, or there is no
+    /// room for it, and was told.
     fn greet(
         self: &Arc<Self>,
         stream: &Socket,
@@ -198,27 +224,29 @@ impl Node {
         if hello.magic != MAGIC {
             return Err(ClientError::Stranger);
         }
-        let outbox = Outbox::new(
-            stream.try_clone().map_err(io_errno)?.into(),
-            Cut::Packets,
-            BACKLOG,
-        );
-        let accepted = hello.version == VERSION;
+        let same_version = hello.version == VERSION;
+        let copy = stream.try_clone();
+        let room = copy.as_ref().is_ok_and(|copy| self.descriptors.admit(copy));
+        let accepted = same_version && room;
         let reply = HelloReply {
             version: VERSION,
             accepted,
             node: self.me.node,
         };
-        if !accepted {
+        if !same_version {
             tracing::warn!(
                 pid = peer.pid(),
                 theirs = hello.version,
                 ours = VERSION,
                 "a program has the libdipc.so of another version; give it the one of this daemon"
             );
-            outbox.send([Encoded::new(&reply, 0)?.as_ref(), &[]])?;
-            return Ok(None);
         }
+        let (Ok(copy), true) = (copy, accepted) else {
+            let reply = Encoded::new(&reply, 0)?;
+            send_blocking(stream, [reply.as_ref(), &[]]).map_err(io_errno)?;
+            return Ok(None);
+        };
+        let outbox = Outbox::new(copy.into(), Cut::Packets, BACKLOG);
         // 0 is what the kernel shows of all processes in other pid namespaces.
         let pid = u32::try_from(peer.pid())
             .ok()

@@ -14,7 +14,7 @@
 //! | [`membership`] | nodes that come and go |
 //! | [`census`], [`sysvipc`], [`listed`] | what `ipcs` is told, and what `ipcrm -a` may not remove |
 //! | [`process`], [`identity`], [`users`] | who the programs are: here, now, and elsewhere |
-//! | [`outbox`], [`timer`], [`counters`], [`answer`] | tools |
+//! | [`outbox`], [`timer`], [`counters`], [`answer`], [`descriptors`] | tools |
 //!
 //! Threads block in one place each: a client's or peer's thread in reading its
 //! socket, a space's in its userfaultfd. Whoever has something to send sends it
@@ -28,6 +28,7 @@ mod census;
 mod changes;
 mod client;
 mod counters;
+mod descriptors;
 mod home;
 mod identity;
 mod inbound;
@@ -59,6 +60,7 @@ use crate::keeper::Keeper;
 use crate::memory::Spaces;
 use crate::semantics::Ticket;
 use counters::Counters;
+use descriptors::Descriptors;
 use home::Home;
 use names::Names;
 use peers::Peers;
@@ -119,6 +121,7 @@ pub(crate) struct Node {
     pub(crate) timer: Arc<Timer<Task>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) keeper: Keeper,
+    pub(crate) descriptors: Descriptors,
     pub(crate) late: segments::Late,
     pub(crate) faults: attach::FaultService,
     pub(crate) bequests: attach::Bequests,

@@ -8,8 +8,9 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use super::link::Link;
 use super::{Node, Shape, Task};
 use crate::coherence::{Action, Config, Protocol};
 use crate::memory::spaces::{Births, Fault, News, View};
+use crate::memory::uffd::Uffd;
 use crate::memory::{Mapping, Passing, SegmentMemory, Space, access_of, poison_page};
 
 /// All segments that this node uses or is home of, as far as they were touched.
@@ -64,6 +66,21 @@ impl Births for Node {
             self.keeper.map(child.id, mapping.range);
         }
         self.forked(child, mappings);
+    }
+
+    fn spare(&self, read: &mut dyn FnMut()) {
+        self.descriptors.say_short();
+        self.descriptors.for_birth.lend(read);
+    }
+
+    fn admits(&self, child: BorrowedFd<'_>) -> bool {
+        self.descriptors.admit_birth(child)
+    }
+
+    fn stillborn(&self, child: Uffd) {
+        // Before the child can run and report itself.
+        self.faults.stillbirths.store(true, Ordering::Release);
+        self.descriptors.for_birth.keep(child.into());
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::bounded;
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 use super::attach::{Bequests, FaultService};
 use super::counters::Counters;
+use super::descriptors::{self, Descriptors};
 use super::home::Home;
 use super::membership::PINGS;
 use super::names::{JoinError, Joined, Names, Referee, join};
@@ -114,7 +116,7 @@ pub fn run(config: &Config, ready: impl FnOnce(&str)) -> Result<(), StartError> 
     let ends = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     ends.thread_block()
         .map_err(|e| system("cannot block signals")(e.into()))?;
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     config.limits()?;
     let programs = socket(&config.socket)?;
     let served = serve(config, programs, ready, &ends);
@@ -234,6 +236,7 @@ pub(super) fn assemble(
         timer,
         counters: Arc::new(Counters::default()),
         keeper,
+        descriptors: Descriptors::new(),
         late: Late::new(),
         faults: fault_service(),
         bequests: Bequests::default(),
@@ -368,6 +371,7 @@ fn fault_service() -> FaultService {
     FaultService {
         device: device.map(OwnedFd::from),
         forks,
+        stillbirths: AtomicBool::new(false),
     }
 }
 
@@ -381,12 +385,4 @@ fn own_userfaultfd() -> std::io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just given us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// Each program's thread, and each address space, is a descriptor here.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
 }

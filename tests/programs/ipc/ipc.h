@@ -38,7 +38,7 @@ struct command {
 };
 
 extern const struct command semaphores[], queues[], memory[], mappings[], processes[], births[],
-    churning[], places[], controls[], users[], listing[], traps[];
+    churning[], places[], controls[], users[], listing[], many_objects[], swarms[], traps[];
 
 /* The answers. */
 void succeed(struct line *, long value);
