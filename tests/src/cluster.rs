@@ -85,6 +85,15 @@ impl Cluster {
     /// If one of its daemons does not come up.
     #[must_use]
     pub fn with(options: Options) -> Self {
+        Self::prepared(options, |_, _| {})
+    }
+
+    /// The same; `prepare` has a look at each node's daemon before it is started.
+    ///
+    /// # Panics
+    /// If one of them does not come up.
+    #[must_use]
+    pub fn prepared(options: Options, prepare: impl Fn(usize, &mut Command)) -> Self {
         let scratch = Scratch::new();
         let mut cluster = Cluster {
             nodes: Vec::new(),
@@ -96,7 +105,7 @@ impl Cluster {
         cluster.start_referee(&["--new-cluster"]);
         for number in 1..=options.nodes {
             let node = cluster
-                .try_node(number, &[])
+                .start_node(number, &[], |command| prepare(number, command))
                 .unwrap_or_else(|refusal| panic!("node {number}: {refusal:?}"));
             cluster.nodes.push(node);
         }
@@ -183,6 +192,15 @@ impl Cluster {
     /// # Errors
     /// What it said, if it does not come up.
     pub fn try_node(&self, number: usize, more: &[&str]) -> Result<Node, Refusal> {
+        self.start_node(number, more, |_| {})
+    }
+
+    fn start_node(
+        &self,
+        number: usize,
+        more: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Node, Refusal> {
         let name = format!("node{number}");
         let socket = self.scratch.join(&format!("{name}.sock"));
         let mut arguments = vec![
@@ -207,6 +225,7 @@ impl Cluster {
             command.args([option, value.as_str()]);
         }
         command.stderr(into_file(&log));
+        prepare(&mut command);
         match start("dipcd", &mut command) {
             Ok((daemon, _)) => Ok(Node {
                 name,

@@ -15,6 +15,7 @@
 //! Whatever a test starts ends with it, and with the test process too if that
 //! is killed. Logs are printed when a test fails.
 
+pub mod accounts;
 pub mod artifacts;
 pub mod cluster;
 pub mod observe;
@@ -24,6 +25,7 @@ pub mod scratch;
 pub mod skip;
 pub mod wait;
 
+pub use accounts::Accounts;
 pub use cluster::{Cluster, Node, Options};
 pub use program::{Answer, Program};
 

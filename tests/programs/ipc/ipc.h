@@ -36,7 +36,7 @@ struct command {
     void (*run)(struct line *);
 };
 
-extern const struct command semaphores[], queues[], memory[], processes[];
+extern const struct command semaphores[], queues[], memory[], processes[], identities[];
 
 /* The answers. */
 void succeed(struct line *, long value);

@@ -49,7 +49,7 @@ void perform(char *words, char *answer)
     for (char *w = strtok_r(words, " \n", &rest); w && line.count < WORDS;
          w = strtok_r(NULL, " \n", &rest))
         line.word[line.count++] = w;
-    const struct command *tables[] = {semaphores, queues, memory, processes};
+    const struct command *tables[] = {semaphores, queues, memory, processes, identities};
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct command *c = tables[t]; c->name; c++)
             if (strcmp(c->name, text(&line, 0)) == 0) {
