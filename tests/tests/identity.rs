@@ -347,6 +347,32 @@ fn a_forked_child_is_who_it_becomes_and_its_parent_who_it_was() {
 }
 
 #[test]
+fn a_thread_keeps_its_groups_in_a_pid_namespace_of_its_own() {
+    twin(
+        "threads in a pid namespace",
+        |world, steps| {
+            let mut program = world.program();
+            let id = program.must(format!("semget 0 1 {CREATE}"));
+            program.must(format!("semset {id} 0 {STAFF} 0640"));
+            program.must(format!("groups {STAFF}"));
+            program.must(format!("resgid {ANN} {ANN} {ANN}"));
+            program.must("newpids");
+            program.must("fork");
+            steps.take(&mut program, "child 0 getval ID 0", id);
+            steps.take(&mut program, "child 0 as 51001 getval ID 0", id);
+            steps.take(&mut program, "child 0 as 51001 semop ID 0:1", id);
+            steps.take(&mut program, "child 0 as 0 semrm ID", id);
+        },
+        &[
+            ("child 0 getval ID 0", "= 0"),
+            ("child 0 as 51001 getval ID 0", "= 0"),
+            ("child 0 as 51001 semop ID 0:1", "! EACCES"),
+            ("child 0 as 0 semrm ID", "= 0"),
+        ],
+    );
+}
+
+#[test]
 fn a_vfork_child_of_a_user_calls_as_itself() {
     twin(
         "vfork",

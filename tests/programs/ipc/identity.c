@@ -66,6 +66,9 @@ static void capdrop(struct line *l)
 /* userns: goes into a user namespace of its own, where it has all capabilities */
 static void enter_user_namespace(struct line *l) { changed(l, unshare(CLONE_NEWUSER)); }
 
+/* newpids: children live in a pid namespace of their own */
+static void new_pids(struct line *l) { tell(l, unshare(CLONE_NEWPID)); }
+
 /* as UID COMMAND: in a thread that alone becomes this user */
 static struct {
     uid_t uid;
@@ -165,6 +168,6 @@ const struct command identities[] = {
     {"resuid", 3, resuid},   {"resgid", 3, resgid}, {"groups", 0, groups},
     {"capdrop", 1, capdrop}, {"as", 2, as_user},    {"userns", 0, enter_user_namespace},
     {"vforkop", 3, vforkop}, {"sockets", 0, sockets}, {"semset", 4, semset},
-    {"semown", 1, semown},   {"msggive", 4, msggive}, {"shmlock", 1, lock},
+    {"newpids", 0, new_pids}, {"semown", 1, semown},   {"msggive", 4, msggive}, {"shmlock", 1, lock},
     {NULL, 0, NULL},
 };
