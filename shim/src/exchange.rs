@@ -102,20 +102,23 @@ impl Session {
         let header =
             frame::encode(request, payload.len, &mut room).map_err(|_| Trouble::BadPointer)?;
         self.unfinished = true;
-        let sender = Some(sender::now(self.pid));
-        self.socket
-            .send(header, payload, descriptor, sender)
-            .map_err(|error| match error {
-                SendError::NotUs => {
-                    self.unfinished = false;
-                    Trouble::NotOurs
-                }
-                SendError::BadPointer { partly } => {
-                    self.unfinished = partly;
-                    Trouble::BadPointer
-                }
-                SendError::Closed => Trouble::Gone,
-            })
+        let send = |sender| self.socket.send(header, payload, descriptor, sender);
+        let sent = match send(Some(sender::now(self.pid))) {
+            // The real ones then, which only the kernel can tell.
+            Err(SendError::Unnamed) => send(None),
+            other => other,
+        };
+        sent.map_err(|error| match error {
+            SendError::NotUs => {
+                self.unfinished = false;
+                Trouble::NotOurs
+            }
+            SendError::BadPointer { partly } => {
+                self.unfinished = partly;
+                Trouble::BadPointer
+            }
+            SendError::Unnamed | SendError::Closed => Trouble::Gone,
+        })
     }
 
     /// Waits for the answer. A payload with packets of its own stays in the socket

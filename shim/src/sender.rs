@@ -10,6 +10,10 @@
 //! kernel refuses that (EPERM), and then the child has a connection for the one
 //! call, of its own ([`crate::exchange::begin`]). Only with CAP_SYS_ADMIN, which
 //! may speak for others, it passes for its parent.
+//!
+//! In a user namespace without a number for its user (unshare(1) without
+//! `--map-user`) a process cannot say who it is, and the kernel says it: the real
+//! user and group.
 
 use crate::sys;
 

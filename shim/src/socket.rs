@@ -39,6 +39,8 @@ pub(crate) enum SendError {
     },
     /// The kernel does not let us send as who we said we are. Nothing was sent.
     NotUs,
+    /// Our user or group has no number in our user namespace. Nothing was sent.
+    Unnamed,
     /// The other side is gone, and has got at most a part of the frame.
     Closed,
 }
@@ -184,6 +186,7 @@ impl Socket {
                 Err(libc::EINTR) => {}
                 Err(libc::EFAULT) => return Err(bad),
                 Err(libc::EPERM) => return Err(SendError::NotUs),
+                Err(libc::EINVAL) => return Err(SendError::Unnamed),
                 Err(_) => return Err(SendError::Closed),
             }
         }

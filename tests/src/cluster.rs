@@ -105,6 +105,15 @@ impl Cluster {
     /// If one of its daemons does not come up.
     #[must_use]
     pub fn with(options: Options) -> Self {
+        Self::prepared(options, |_, _| {})
+    }
+
+    /// The same; `prepare` has a look at each node's daemon before it is started.
+    ///
+    /// # Panics
+    /// If one of them does not come up.
+    #[must_use]
+    pub fn prepared(options: Options, prepare: impl Fn(usize, &mut Command)) -> Self {
         let scratch = Scratch::new();
         let mut cluster = Cluster {
             nodes: Vec::new(),
@@ -118,7 +127,7 @@ impl Cluster {
         }
         for number in 1..=options.nodes {
             let node = cluster
-                .try_node(number, &[])
+                .start_node(number, &[], |command| prepare(number, command))
                 .unwrap_or_else(|refusal| panic!("node {number}: {refusal:?}"));
             cluster.nodes.push(node);
         }
@@ -226,6 +235,15 @@ impl Cluster {
     /// # Errors
     /// What it said, if it does not come up.
     pub fn try_node(&self, number: usize, more: &[&str]) -> Result<Node, Refusal> {
+        self.start_node(number, more, |_| {})
+    }
+
+    fn start_node(
+        &self,
+        number: usize,
+        more: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Node, Refusal> {
         let name = format!("node{number}");
         let socket = self.scratch.join(&format!("{name}.sock"));
         let mut arguments = vec![
@@ -258,6 +276,7 @@ impl Cluster {
         if let Some(most) = self.options.descriptors {
             limit_descriptors(&mut command, most);
         }
+        prepare(&mut command);
         match start("dipcd", &mut command) {
             Ok((daemon, _)) => Ok(Node {
                 name,

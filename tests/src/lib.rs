@@ -15,6 +15,7 @@
 //! Whatever a test starts ends with it, and with the test process too if that
 //! is killed. Logs are printed when a test fails.
 
+pub mod accounts;
 pub mod apart;
 pub mod artifacts;
 pub mod cluster;
@@ -27,6 +28,7 @@ pub mod skip;
 pub mod twins;
 pub mod wait;
 
+pub use accounts::Accounts;
 pub use cluster::{Cluster, Node, Options};
 pub use cost::Cost;
 pub use program::{Answer, Program};

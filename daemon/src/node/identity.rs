@@ -35,18 +35,27 @@ pub(crate) struct Ids {
 /// The thread at the other end of a connection.
 pub(crate) struct Thread {
     process: Arc<Process>,
-    /// As it says itself. Nothing is to be gained by naming another thread of
-    /// the process, since all of them share their memory.
-    tid: AtomicU32,
-    /// `/proc/PID/task/TID`, opened when it is first needed. It stays that
-    /// thread's, and is empty when that has ended: its number may be another's
-    /// then, but no other's rights are taken for its own.
-    folder: OnceLock<OwnedFd>,
+    /// As it says itself, in its own pid namespace; 0 for the first thread.
+    /// Nothing is to be gained by naming another thread of the process, since all
+    /// of them share their memory.
+    said: AtomicU32,
+    found: OnceLock<Task>,
+}
+
+/// Where the kernel shows a thread.
+struct Task {
+    /// Its number in the daemon's pid namespace.
+    tid: u32,
+    /// `/proc/PID/task/TID`. It stays that thread's, and is empty when that has
+    /// ended: its number may be another's then, but no other's rights are taken
+    /// for its own.
+    folder: OwnedFd,
 }
 
 impl fmt::Debug for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "thread {} of {}", self.tid(), self.process.pid)
+        let said = self.said.load(Ordering::Relaxed);
+        write!(f, "thread {said} of {}", self.process.pid)
     }
 }
 
@@ -54,61 +63,88 @@ impl Thread {
     /// The first thread of a process.
     pub(crate) fn first(process: Arc<Process>) -> Self {
         Thread {
-            tid: AtomicU32::new(process.pid),
+            said: AtomicU32::new(0),
             process,
-            folder: OnceLock::new(),
+            found: OnceLock::new(),
         }
     }
 
-    /// It is another one, it says. Too late once its folder was needed.
+    /// It is another one, it says. Too late once it was looked for.
     pub(crate) fn is(&self, tid: u32) {
-        if self.folder.get().is_none() {
-            self.tid.store(tid, Ordering::Relaxed);
-        }
-    }
-
-    fn tid(&self) -> u32 {
-        self.tid.load(Ordering::Relaxed)
+        self.said.store(tid, Ordering::Relaxed);
     }
 
     /// `None` when the thread has ended, or the process has no such thread.
-    fn folder(&self) -> Option<&OwnedFd> {
-        if let Some(folder) = self.folder.get() {
-            return Some(folder);
+    fn task(&self) -> Option<&Task> {
+        if let Some(task) = self.found.get() {
+            return Some(task);
         }
-        let path = format!("/proc/{}/task/{}", self.process.pid, self.tid());
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let opened = open(path.as_str(), flags, Mode::empty()).ok()?;
+        let task = match self.said.load(Ordering::Relaxed) {
+            0 => Task::open(&self.process, self.process.pid),
+            said => self.look_for(said),
+        }?;
         // Then the process has had its number for all that time.
-        (!self.process.has_ended()).then(|| self.folder.get_or_init(|| opened))
+        (!self.process.has_ended()).then(|| self.found.get_or_init(|| task))
     }
 
-    fn status(&self) -> Option<String> {
+    /// The thread that has this number for itself: it may live in a pid namespace
+    /// below ours, where numbers differ (pid_namespaces(7)).
+    fn look_for(&self, said: u32) -> Option<Task> {
+        let is_it = |task: &Task| task.own_number() == Some(said);
+        let same = Task::open(&self.process, said).filter(is_it);
+        same.or_else(|| {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.process.pid)).ok()?;
+            let numbers = tasks
+                .flatten()
+                .filter_map(|task| task.file_name().to_str()?.parse().ok());
+            let mut tasks = numbers.filter_map(|tid| Task::open(&self.process, tid));
+            tasks.find(is_it)
+        })
+    }
+}
+
+impl Task {
+    fn open(process: &Process, tid: u32) -> Option<Self> {
+        let path = format!("/proc/{}/task/{tid}", process.pid);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let folder = open(path.as_str(), flags, Mode::empty()).ok()?;
+        Some(Task { tid, folder })
+    }
+
+    /// The numbers of a line of its `status`, proc(5); none when it has ended.
+    fn status(&self, name: &str) -> Vec<u32> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let file = openat(self.folder()?, "status", flags, Mode::empty()).ok()?;
         let mut text = String::with_capacity(2048);
-        File::from(file).read_to_string(&mut text).ok()?;
-        Some(text)
+        let read = openat(&self.folder, "status", flags, Mode::empty())
+            .map_err(std::io::Error::from)
+            .and_then(|file| File::from(file).read_to_string(&mut text));
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let numbers = line.filter(|_| read.is_ok()).unwrap_or_default();
+        let numbers = numbers.split_whitespace();
+        numbers.filter_map(|number| number.parse().ok()).collect()
+    }
+
+    /// What `gettid` says in the thread.
+    fn own_number(&self) -> Option<u32> {
+        self.status("NSpid:").last().copied()
     }
 }
 
 impl Witness for Thread {
     fn groups(&self) -> Vec<u32> {
-        let status = self.status().unwrap_or_default();
-        let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
-        let numbers = groups.unwrap_or_default().split_whitespace();
-        numbers.filter_map(|gid| gid.parse().ok()).collect()
+        let task = self.task();
+        task.map(|task| task.status("Groups:")).unwrap_or_default()
     }
 
     /// None of a thread in another user namespace: anybody can make one, and has
     /// all capabilities in it. Nor of one that this daemon may not look into.
     fn capabilities(&self) -> Capabilities {
-        let Some(folder) = self.folder() else {
+        let Some(task) = self.task() else {
             return Capabilities::NONE;
         };
-        let found = kernel::capabilities(self.tid());
+        let found = kernel::capabilities(task.tid);
         // Asked afterwards: it also says that the number was still the thread's.
-        if found != Capabilities::NONE && kernel::user_namespace(folder) == our_namespace() {
+        if found != Capabilities::NONE && kernel::user_namespace(&task.folder) == our_namespace() {
             found
         } else {
             Capabilities::NONE
@@ -210,10 +246,9 @@ mod tests {
         with_thread(
             |tid| tid,
             |thread| {
-                assert!(thread.folder().is_some());
                 let again = Thread::first(thread.process.clone());
-                again.is(thread.tid());
-                assert!(again.folder().is_some());
+                again.is(thread.said.load(Ordering::Relaxed));
+                assert!(again.task().is_some());
                 ended = Some(again);
             },
         );

@@ -38,7 +38,8 @@ struct command {
 };
 
 extern const struct command semaphores[], queues[], memory[], mappings[], processes[], births[],
-    churning[], places[], controls[], users[], listing[], many_objects[], swarms[], traps[];
+    churning[], places[], controls[], users[], listing[], many_objects[], swarms[], traps[],
+    identities[];
 
 /* The answers. */
 void succeed(struct line *, long value);
