@@ -45,6 +45,8 @@ pub mod shm;
 #[cfg(test)]
 mod against_kernel;
 #[cfg(test)]
+mod sabotage;
+#[cfg(test)]
 mod testing;
 
 pub use limits::Limits;

@@ -6,6 +6,8 @@ use dipc_wire::call::SemOp;
 use dipc_wire::{NodeId, Pid};
 
 use crate::semantics::Ticket;
+#[cfg(test)]
+use crate::semantics::sabotage::{self, Sabotage};
 
 /// A waiter's place in the line.
 ///
@@ -60,6 +62,14 @@ impl Waiters {
             arrival: self.arrivals,
         };
         self.arrivals += 1;
+        #[cfg(test)]
+        let turn = match sabotage::is(Sabotage::LastComeFirstServed) {
+            true => Turn {
+                arrival: u64::MAX - turn.arrival,
+                ..turn
+            },
+            false => turn,
+        };
         self.turns.insert(waiter.ticket, turn);
         self.watched
             .extend(waiter.ops.iter().map(|op| (op.num, turn)));

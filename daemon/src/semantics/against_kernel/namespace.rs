@@ -1,0 +1,189 @@
+//! The kernel of a history: an IPC namespace of its own.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::actors::Actors;
+use super::history::ACTORS;
+use super::judge::{Disagreement, Target, play_at_once};
+use super::plan::Plan;
+use crate::semantics::{Capabilities, Credentials};
+
+/// Who the actors are: root and two users, where the tests are root; else all
+/// are who the tests are.
+pub(super) fn identities() -> [Credentials; ACTORS] {
+    // SAFETY: neither call has arguments or can fail.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    let who = |uid, gid, groups: &[u32]| Credentials {
+        uid,
+        gid,
+        groups: groups.into(),
+        ..Credentials::default()
+    };
+    if uid != 0 {
+        return std::array::from_fn(|_| who(uid, gid, &[]));
+    }
+    let root = Credentials {
+        capabilities: own_capabilities(),
+        ..who(0, 0, &[])
+    };
+    // Users that every system has, by the names of their numbers.
+    [
+        root,
+        who(1, 1, &[]),
+        who(1, 1, &[]),
+        who(2, 2, &[1]),
+        who(2, 2, &[]),
+    ]
+}
+
+/// Root may lack some, in a container.
+fn own_capabilities() -> Capabilities {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let all = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let has = |number: u32| all.unwrap_or(0) >> number & 1 != 0;
+    Capabilities {
+        ipc_owner: has(15),
+        sys_admin: has(21),
+        ipc_lock: has(14),
+        sys_resource: has(24),
+    }
+}
+
+/// The arguments of a conductor: its mode, and each actor's user, group,
+/// supplementary group (or −1), and environment.
+pub(super) fn conductor(
+    mode: &str,
+    identities: &[Credentials; ACTORS],
+    environment: impl Fn(usize) -> Vec<String>,
+) -> Command {
+    let mut command = Command::new(dipc_tests::artifacts::actors());
+    command.arg(mode);
+    for (actor, who) in identities.iter().enumerate() {
+        let group = who.groups.first().map_or(-1, |&group| i64::from(group));
+        command.args([who.uid.into(), who.gid.into(), group].map(|number: i64| number.to_string()));
+        command.args(environment(actor));
+    }
+    enter_namespace(&mut command);
+    command
+}
+
+/// Histories are played in the kernel.
+pub(super) struct Kernel {
+    identities: [Credentials; ACTORS],
+    actors: Actors,
+}
+
+impl Kernel {
+    /// A new namespace with its actors; `None`, and says so, where the system
+    /// permits none.
+    pub(super) fn new() -> Option<Self> {
+        let identities = identities();
+        match Actors::start(conductor("kernel", &identities, |_| Vec::new())) {
+            Ok(actors) => Some(Kernel { identities, actors }),
+            Err(error) if forbids(&error) => {
+                let why = format!("no IPC namespace ({error})");
+                dipc_tests::skip::because("the kernel as judge", &why);
+                None
+            }
+            Err(error) => panic!("cannot start the actors: {error}"),
+        }
+    }
+}
+
+impl Target for Kernel {
+    fn play(&mut self, plan: &Plan) -> Result<(), Disagreement> {
+        let judged = play_at_once(&mut self.actors, plan);
+        if judged.is_err() {
+            // Nobody knows what is left of it.
+            let command = conductor("kernel", &self.identities, |_| Vec::new());
+            self.actors = Actors::start(command).expect("it could be started before");
+        }
+        judged
+    }
+}
+
+fn forbids(error: &io::Error) -> bool {
+    let forbidden = [
+        libc::EPERM,
+        libc::EACCES,
+        libc::ENOSPC,
+        libc::EINVAL,
+        libc::ENOSYS,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| forbidden.contains(&errno))
+}
+
+/// The command runs in an IPC namespace of its own, so that it meets no object
+/// but its own and changes nothing for others.
+fn enter_namespace(command: &mut Command) {
+    let entrance = Entrance::new();
+    // SAFETY: `enter` runs between fork and exec; it allocates nothing, takes
+    // no lock, and makes only async-signal-safe system calls.
+    unsafe { command.pre_exec(move || entrance.enter()) };
+}
+
+/// The way into a namespace; made before the fork, since it allocates.
+struct Entrance {
+    /// What makes an unprivileged user's own number valid in a namespace of
+    /// users, without which there is none of IPC for it: path and content.
+    identity: [(CString, String); 3],
+}
+
+impl Entrance {
+    fn new() -> Self {
+        // SAFETY: neither call has arguments or can fail.
+        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let file = |path: &str, content: String| {
+            (CString::new(path).expect("without zeros"), content)
+        };
+        Entrance {
+            identity: [
+                file("/proc/self/setgroups", "deny".into()),
+                file("/proc/self/uid_map", format!("{uid} {uid} 1")),
+                file("/proc/self/gid_map", format!("{gid} {gid} 1")),
+            ],
+        }
+    }
+
+    fn enter(&self) -> io::Result<()> {
+        if unshare(libc::CLONE_NEWIPC).is_ok() {
+            return Ok(());
+        }
+        unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC)?;
+        self.identity
+            .iter()
+            .try_for_each(|(path, content)| write(path, content.as_bytes()))
+    }
+}
+
+fn unshare(what: i32) -> io::Result<()> {
+    // SAFETY: takes numbers only; the caller has a single thread.
+    if unsafe { libc::unshare(what) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Async-signal-safe.
+fn write(path: &CStr, content: &[u8]) -> io::Result<()> {
+    // SAFETY: `path` ends with a zero, `content` is valid for its length, and
+    // the descriptor is this function's own.
+    let written = unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        let written = libc::write(fd, content.as_ptr().cast(), content.len());
+        libc::close(fd);
+        written
+    };
+    if written == content.len() as isize {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
