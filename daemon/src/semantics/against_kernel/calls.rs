@@ -53,6 +53,10 @@ impl Machines {
             Verb::MsgSnd => return self.msgsnd(step, id, ticket),
             Verb::MsgRcv => return self.msgrcv(step, id, ticket),
             Verb::ShmDt => self.shmdt(step),
+            // A negative id is looked at before the value, any other after it.
+            Verb::SetVal if step.number(0) >= 0 && check_value(step.number(2) as i32).is_err() => {
+                Err(Errno::ERANGE)
+            }
             _ => id.ok_or(Errno::EINVAL).and_then(|id| match step.verb as i32 {
                 verb if verb < Verb::MsgGet as i32 => self.semctl(step, id),
                 verb if verb < Verb::ShmGet as i32 => self.msgctl(step, id),
@@ -171,9 +175,6 @@ impl Machines {
     fn semctl(&mut self, step: &Step, id: ObjectId) -> Told {
         let num = step.number(1) as i32;
         let value = step.number(2) as i32;
-        if step.verb == Verb::SetVal {
-            check_value(value)?;
-        }
         let (pid, new) = (self.pid(step.actor), self.setting(step).0);
         let me = caller(pid, &self.processes[step.actor].who);
         let set = self.sems.get_mut(id).ok_or(Errno::EINVAL)?;

@@ -9,7 +9,7 @@ use super::generate::{self, Shape};
 use super::history::{History, Step, Verb};
 use super::judge::{Disagreement, Target};
 use super::machines::{Machines, Mistake};
-use super::namespace::{Kernel, identities};
+use super::namespace::Kernel;
 use super::plan::Plan;
 use super::shrink::shrink;
 
@@ -26,9 +26,9 @@ const SHAPE: Shape = Shape {
     same: 3,
 };
 
-/// What the machines say of a history.
-pub(super) fn plan(history: &History, mistake: Option<Mistake>) -> Plan {
-    Machines::new(&identities(), mistake).plan(history, STEPS)
+/// What the machines say of a history that this target plays.
+pub(super) fn plan(target: &dyn Target, history: &History, mistake: Option<Mistake>) -> Plan {
+    Machines::new(target.identities(), mistake).plan(history, STEPS)
 }
 
 /// What has been played.
@@ -94,7 +94,7 @@ fn regressions() -> Vec<(PathBuf, History)> {
 pub(super) fn campaign(target: &mut dyn Target, what: &str, shape: Shape, calls: u64, tries: usize) {
     let mut count = Count::default();
     for (path, history) in regressions() {
-        let plan = plan(&history, None);
+        let plan = plan(target, &history, None);
         count.add(&plan);
         if let Err(disagreement) = target.play(&plan) {
             panic!("{what}: {} fails again: {disagreement}", path.display());
@@ -104,7 +104,7 @@ pub(super) fn campaign(target: &mut dyn Target, what: &str, shape: Shape, calls:
     while count.calls < calls {
         let seed = first.wrapping_add(count.histories);
         let history = generate::history(seed, shape);
-        let plan = plan(&history, None);
+        let plan = plan(target, &history, None);
         count.add(&plan);
         if let Err(disagreement) = target.play(&plan) {
             explain(target, what, seed, &history, &disagreement, tries);
@@ -130,7 +130,8 @@ fn explain(
         if Instant::now() > end {
             return false;
         }
-        match target.play(&plan(candidate, None)) {
+        let planned = plan(target, candidate, None);
+        match target.play(&planned) {
             Ok(()) => false,
             Err(disagreement) => {
                 last = disagreement;

@@ -5,7 +5,9 @@ use std::fmt;
 use dipc_wire::Errno;
 
 use super::actors::{Actors, Given};
+use super::history::ACTORS;
 use super::plan::{Answer, Plan, Planned, Value, Waits};
+use crate::semantics::Credentials;
 
 /// The machines say one thing, and those who were asked another.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -127,11 +129,14 @@ fn agrees(answer: &Answer, given: &Given, shows: impl Fn(&Value) -> Option<i64>)
 
 /// Whoever plays plans, and how.
 pub(super) trait Target {
+    /// Who the actors are.
+    fn identities(&self) -> &[Credentials; ACTORS];
+
     /// Plays a plan from a clean beginning.
     fn play(&mut self, plan: &Plan) -> Result<(), Disagreement>;
 }
 
-/// Plays a whole plan at once, where a pid is a pid.
+/// Plays a whole plan at once, where a pid is the same for all who look.
 pub(super) fn play_at_once(actors: &mut Actors, plan: &Plan) -> Result<(), Disagreement> {
     let first = actors.pids;
     let (reached, given) = actors

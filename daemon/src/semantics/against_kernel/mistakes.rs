@@ -30,10 +30,13 @@ fn is_found(name: &str, mistake: Option<Mistake>, sabotage: Option<Sabotage>) {
     let first = first_seed();
     while count.calls < CALLS {
         let history = generate::history(first.wrapping_add(count.histories), SHAPE);
-        let planned = plan(&history, mistake);
+        let planned = plan(&kernel, &history, mistake);
         count.add(&planned);
         if kernel.play(&planned).is_err() {
-            let fails = |history: &_| kernel.play(&plan(history, mistake)).is_err();
+            let fails = |history: &_| {
+                let planned = plan(&kernel, history, mistake);
+                kernel.play(&planned).is_err()
+            };
             let short = shrink(&history, TRIES, fails);
             say(&format!(
                 "{name}: found within {} calls, by {} steps",

@@ -31,6 +31,7 @@ mod campaign;
 mod generate;
 mod history;
 mod judge;
+mod library;
 mod machines;
 mod mistakes;
 mod namespace;

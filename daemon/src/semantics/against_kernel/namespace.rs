@@ -78,23 +78,23 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// A new namespace with its actors; `None`, and says so, where the system
-    /// permits none.
+    /// A new namespace with its actors; `None` where the system permits none.
     pub(super) fn new() -> Option<Self> {
         let identities = identities();
-        match Actors::start(conductor("kernel", &identities, |_| Vec::new())) {
-            Ok(actors) => Some(Kernel { identities, actors }),
-            Err(error) if forbids(&error) => {
-                let why = format!("no IPC namespace ({error})");
-                dipc_tests::skip::because("the kernel as judge", &why);
-                None
-            }
-            Err(error) => panic!("cannot start the actors: {error}"),
+        if !is_permitted("the kernel as judge") {
+            return None;
         }
+        let command = conductor("kernel", &identities, |_| Vec::new());
+        let actors = Actors::start(command).expect("it is permitted");
+        Some(Kernel { identities, actors })
     }
 }
 
 impl Target for Kernel {
+    fn identities(&self) -> &[Credentials; ACTORS] {
+        &self.identities
+    }
+
     fn play(&mut self, plan: &Plan) -> Result<(), Disagreement> {
         let judged = play_at_once(&mut self.actors, plan);
         if judged.is_err() {
@@ -103,6 +103,21 @@ impl Target for Kernel {
             self.actors = Actors::start(command).expect("it could be started before");
         }
         judged
+    }
+}
+
+/// Whether the system permits an IPC namespace; says so if not.
+pub(super) fn is_permitted(what: &str) -> bool {
+    let mut command = Command::new("true");
+    enter_namespace(&mut command);
+    match command.status() {
+        Ok(_) => true,
+        Err(error) if forbids(&error) => {
+            let why = format!("no IPC namespace ({error})");
+            dipc_tests::skip::because(what, &why);
+            false
+        }
+        Err(error) => panic!("{what}: no process can be started: {error}"),
     }
 }
 
