@@ -106,7 +106,10 @@ impl Drop for Actors {
 /// `struct step`
 fn encode(planned: &Planned, into: &mut Vec<u8>) {
     let place = |place: Option<usize>| place.map_or(-1, |place| place as i32);
-    let wakes = planned.wakes.iter().fold(0, |mask, actor| mask | 1 << actor);
+    let wakes = planned
+        .wakes
+        .iter()
+        .fold(0, |mask, actor| mask | 1 << actor);
     let fields: [i32; 8] = [
         planned.step.verb as i32,
         planned.step.actor as i32,

@@ -11,9 +11,7 @@ use dipc_wire::{Errno, Kind, ObjectId};
 use super::super::limits::{check_value, weight};
 use super::super::msq::check_receive;
 use super::super::testing::{NOW, caller};
-use super::super::{
-    Fate, Outcome, Permissions, Queue, Registry, Segment, SemSet, Setting, Ticket,
-};
+use super::super::{Fate, Outcome, Permissions, Queue, Registry, Segment, SemSet, Setting, Ticket};
 use super::history::{ACTORS, Step, Verb};
 use super::machines::{Became, Machines, Mistake, Waiting, process};
 use super::plan::Value;
@@ -57,11 +55,13 @@ impl Machines {
             Verb::SetVal if step.number(0) >= 0 && check_value(step.number(2) as i32).is_err() => {
                 Err(Errno::ERANGE)
             }
-            _ => id.ok_or(Errno::EINVAL).and_then(|id| match step.verb as i32 {
-                verb if verb < Verb::MsgGet as i32 => self.semctl(step, id),
-                verb if verb < Verb::ShmGet as i32 => self.msgctl(step, id),
-                _ => self.shm_call(step, id),
-            }),
+            _ => id
+                .ok_or(Errno::EINVAL)
+                .and_then(|id| match step.verb as i32 {
+                    verb if verb < Verb::MsgGet as i32 => self.semctl(step, id),
+                    verb if verb < Verb::ShmGet as i32 => self.msgctl(step, id),
+                    _ => self.shm_call(step, id),
+                }),
         };
         Became::Ended(ended)
     }
@@ -249,9 +249,7 @@ impl Machines {
             Ok((Outcome::Done(message), _)) => {
                 Became::Ended(Ok(text::told(message.mtype, &message.text)))
             }
-            Ok((Outcome::Blocked, id)) => {
-                Became::Waits(Waiting::at(ticket, Kind::Msg, id, None))
-            }
+            Ok((Outcome::Blocked, id)) => Became::Waits(Waiting::at(ticket, Kind::Msg, id, None)),
         }
     }
 

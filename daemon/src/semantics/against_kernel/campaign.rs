@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const SHAPE: Shape = Shape {
     steps: 160,
     deaths: 60,
-    same: 3,
+    same: 4,
 };
 
 /// What the machines say of a history that this target plays.
@@ -91,7 +91,13 @@ fn regressions() -> Vec<(PathBuf, History)> {
 ///
 /// # Panics
 /// With the shortest history found that fails like the first one that does.
-pub(super) fn campaign(target: &mut dyn Target, what: &str, shape: Shape, calls: u64, tries: usize) {
+pub(super) fn campaign(
+    target: &mut dyn Target,
+    what: &str,
+    shape: Shape,
+    calls: u64,
+    tries: usize,
+) {
     let mut count = Count::default();
     for (path, history) in regressions() {
         let plan = plan(target, &history, None);

@@ -166,7 +166,8 @@ impl Chance {
             18 => (Verb::SemStat, vec![object]),
             19 | 20 => {
                 let value = self.below(4);
-                let value = self.mostly(8, value, &[-1, 32_767, 32_768, 32_766, i64::from(i32::MAX)]);
+                let value =
+                    self.mostly(8, value, &[-1, 32_767, 32_768, 32_766, i64::from(i32::MAX)]);
                 (Verb::SetVal, vec![object, num, value])
             }
             21 => {
@@ -236,7 +237,12 @@ impl Chance {
                 let (noerror, except) = (i64::from(flags::NOERROR), i64::from(flags::EXCEPT));
                 let copy = i64::from(flags::COPY);
                 let flags = self.of(&[0, 0, 0, noerror, except, except | noerror]);
-                let copying = [copy | NOWAIT, copy | NOWAIT | noerror, copy, copy | NOWAIT | except];
+                let copying = [
+                    copy | NOWAIT,
+                    copy | NOWAIT | noerror,
+                    copy,
+                    copy | NOWAIT | except,
+                ];
                 (
                     Verb::MsgRcv,
                     vec![
@@ -262,7 +268,10 @@ impl Chance {
         match self.below(14) {
             0..=3 => (
                 Verb::ShmAt,
-                vec![object, self.of(&[0, 0, 0, rdonly, rdonly, exec, exec | rdonly])],
+                vec![
+                    object,
+                    self.of(&[0, 0, 0, rdonly, rdonly, exec, exec | rdonly]),
+                ],
             ),
             4..=6 => (Verb::ShmDt, vec![self.below(4)]),
             7..=10 => (Verb::ShmStat, vec![object]),

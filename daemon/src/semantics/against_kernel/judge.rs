@@ -24,7 +24,9 @@ impl fmt::Display for Disagreement {
 
 impl Disagreement {
     pub(super) fn at(number: usize, planned: &Planned, what: &str) -> Self {
-        let Planned { step, waits, wakes, .. } = planned;
+        let Planned {
+            step, waits, wakes, ..
+        } = planned;
         let mut told = format!("step {number}, `{step}`: {what}");
         if *waits == Waits::Yes {
             told += ", in a call that waits";
@@ -109,7 +111,10 @@ fn name(errno: i32) -> String {
 
 /// Which process an actor was in a step.
 fn process_of(plan: &Plan, number: usize, actor: usize) -> usize {
-    let births = plan.steps[..number].iter().rev().filter_map(|step| step.born);
+    let births = plan.steps[..number]
+        .iter()
+        .rev()
+        .filter_map(|step| step.born);
     let mut of_actor = births.filter(|&(_, born)| born == actor);
     of_actor.next().map_or(actor, |(process, _)| process)
 }

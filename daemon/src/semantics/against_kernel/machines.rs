@@ -183,9 +183,9 @@ impl Machines {
             Kind::Sem => self.sems.get(id).is_some(),
             Kind::Msg => self.msgs.get(id).is_some(),
             Kind::Shm => self.shms.get(id).is_some_and(|segment| {
-                segment.stat(caller(0, &self.identities[0]), true).is_ok_and(|stat| {
-                    stat.perm.mode & flags::DEST == 0
-                })
+                segment
+                    .stat(caller(0, &self.identities[0]), true)
+                    .is_ok_and(|stat| stat.perm.mode & flags::DEST == 0)
             }),
         }
     }
@@ -259,7 +259,10 @@ impl Machines {
             }
             Became::Waits(waiting) => {
                 planned.waits = Waits::Yes;
-                self.processes[actor].waiting = Some(Waiting { step: at, ..waiting });
+                self.processes[actor].waiting = Some(Waiting {
+                    step: at,
+                    ..waiting
+                });
             }
         }
         self.push(planned);
@@ -347,7 +350,10 @@ impl Machines {
         };
         let (kind, id) = object;
         match kind {
-            Kind::Sem => self.sems.get_mut(id).is_some_and(|set| set.withdraw(ticket)),
+            Kind::Sem => self
+                .sems
+                .get_mut(id)
+                .is_some_and(|set| set.withdraw(ticket)),
             _ => self
                 .msgs
                 .get_mut(id)

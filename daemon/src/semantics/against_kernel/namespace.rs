@@ -154,9 +154,8 @@ impl Entrance {
     fn new() -> Self {
         // SAFETY: neither call has arguments or can fail.
         let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-        let file = |path: &str, content: String| {
-            (CString::new(path).expect("without zeros"), content)
-        };
+        let file =
+            |path: &str, content: String| (CString::new(path).expect("without zeros"), content);
         Entrance {
             identity: [
                 file("/proc/self/setgroups", "deny".into()),

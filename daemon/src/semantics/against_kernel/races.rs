@@ -19,9 +19,13 @@ pub(super) fn would_race(machines: &Machines, id: Option<ObjectId>, step: &Step)
         return false;
     };
     let here = |waiting: &Waiting| waiting.object == (Kind::Msg, queue);
-    let waiting = machines.processes.iter().filter_map(|process| process.waiting);
-    let (senders, receivers): (Vec<Waiting>, Vec<Waiting>) =
-        waiting.filter(here).partition(|waiting| waiting.sends.is_some());
+    let waiting = machines
+        .processes
+        .iter()
+        .filter_map(|process| process.waiting);
+    let (senders, receivers): (Vec<Waiting>, Vec<Waiting>) = waiting
+        .filter(here)
+        .partition(|waiting| waiting.sends.is_some());
     if step.verb == Verb::MsgSet
         && (receivers.len() > 1 || !receivers.is_empty() && !senders.is_empty())
     {
@@ -51,7 +55,15 @@ fn room_for_several(
         Verb::MsgRcv => {
             let (mtype, room, flags) = (step.number(1), step.number(2), step.number(3));
             let ticket = Ticket(u64::MAX);
-            let _ = queue.receive(me, mtype, room as u64, flags as u32, ticket, NOW, &mut wakes);
+            let _ = queue.receive(
+                me,
+                mtype,
+                room as u64,
+                flags as u32,
+                ticket,
+                NOW,
+                &mut wakes,
+            );
         }
         _ => {
             let (new, qbytes) = machines.setting(step);

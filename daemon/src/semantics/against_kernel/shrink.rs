@@ -56,7 +56,10 @@ fn plainer(step: &Step) -> Vec<Step> {
         all.push(without_last);
     }
     for (at, &number) in step.numbers.iter().enumerate() {
-        for plain in [0, 1, number / 2].into_iter().filter(|plain| plain.unsigned_abs() < number.unsigned_abs()) {
+        for plain in [0, 1, number / 2]
+            .into_iter()
+            .filter(|plain| plain.unsigned_abs() < number.unsigned_abs())
+        {
             let mut step = step.clone();
             step.numbers[at] = plain;
             all.push(step);

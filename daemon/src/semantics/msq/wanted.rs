@@ -21,9 +21,7 @@ pub(super) enum Wanted {
 impl Wanted {
     pub(super) fn new(mtype: i64, flags: u32) -> Self {
         #[cfg(test)]
-        if mtype < 0
-            && flags & flags::EXCEPT != 0
-            && sabotage::is(Sabotage::ExceptForNegativeTypes)
+        if mtype < 0 && flags & flags::EXCEPT != 0 && sabotage::is(Sabotage::ExceptForNegativeTypes)
         {
             return Wanted::Except(-mtype);
         }
