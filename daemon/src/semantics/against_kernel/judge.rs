@@ -82,7 +82,10 @@ pub(super) fn judge(
                 Err(errno) => name(errno.raw()),
             };
             let theirs = match (given.errno, answer) {
-                (0, Ok(values)) => format!("{:?}", &given.told[..values.len()]),
+                (0, Ok(values)) => {
+                    let told = values.len().min(given.told.len());
+                    format!("{:?}", &given.told[..told])
+                }
                 (0, Err(_)) => format!("{:?}", &given.told[..1]),
                 (errno, _) => name(errno),
             };

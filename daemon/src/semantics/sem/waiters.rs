@@ -13,11 +13,14 @@ use crate::semantics::sabotage::{self, Sabotage};
 ///
 /// As in ipc/sem.c, calls that only wait for zero come before those that change
 /// values: they take nothing from anybody, and the zero they wait for must not
-/// be hidden from them by a call behind which they happen to stand. Among
-/// equals the first to block is the first in line (behaviour 42).
+/// be hidden from them by a call behind which they happen to stand. Of these,
+/// calls of a single operation come first: who is last is the semaphore's last
+/// process. Among equals the first to block is the first in line (behaviour 42).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Turn {
     alters: bool,
+    /// It waits for more than one zero, and does nothing else.
+    several: bool,
     arrival: u64,
 }
 
@@ -59,6 +62,7 @@ impl Waiters {
         let alters = alters(&waiter.ops);
         let turn = Turn {
             alters,
+            several: !alters && waiter.ops.len() > 1,
             arrival: self.arrivals,
         };
         self.arrivals += 1;
@@ -139,12 +143,11 @@ impl Waiters {
     pub(super) fn for_several_zeros(&self) -> impl Iterator<Item = Turn> + '_ {
         let first_that_alters = Turn {
             alters: true,
+            several: false,
             arrival: 0,
         };
         let only_wait = self.line.range(..first_that_alters);
-        only_wait
-            .filter(|(_, waiter)| waiter.ops.len() > 1)
-            .map(|(&turn, _)| turn)
+        only_wait.map(|(&turn, _)| turn).filter(|turn| turn.several)
     }
 
     /// Everybody, in line.
@@ -156,10 +159,12 @@ impl Waiters {
     fn watching(&self, num: u16) -> impl Iterator<Item = Turn> + '_ {
         let first = Turn {
             alters: false,
+            several: false,
             arrival: 0,
         };
         let last = Turn {
             alters: true,
+            several: true,
             arrival: u64::MAX,
         };
         self.watched
