@@ -13,6 +13,8 @@
 
 pub mod coherence;
 pub mod config;
+#[cfg(test)]
+mod dice;
 pub mod keeper;
 mod kernel;
 pub mod memory;

@@ -1,7 +1,8 @@
-//! What a call comes to whose array or text cannot be read.
+//! What a call comes to whose array or text cannot be read, or whose time-out is
+//! no time.
 //!
-//! The kernel looks at how long it is first (behaviours 23, 69), and so does the
-//! daemon, but bytes that cannot be read do not reach it. Then, and only then,
+//! The kernel looks at how long the array or text is first (behaviours 23, 69),
+//! and so does the daemon, but such a call does not reach it. Then, and only then,
 //! the program asks for the cluster's limits and looks itself.
 
 use dipc_wire::local::{Request, Response};
@@ -17,9 +18,13 @@ pub(crate) fn unsent(trouble: Trouble, check: impl FnOnce(&Limits) -> Result<(),
     if trouble != Trouble::BadPointer {
         return escape(trouble, Family::Operation);
     }
+    first_of(check, Errno::EFAULT)
+}
+
+/// What `check` finds, else the errno of the fault that is known already.
+pub(crate) fn first_of(check: impl FnOnce(&Limits) -> Result<(), Errno>, fault: Errno) -> Escape {
     match of_cluster().map(|limits| check(&limits)) {
-        Ok(Ok(())) => escape(trouble, Family::Operation),
-        Ok(Err(errno)) => Escape::Errno(errno.raw()),
+        Ok(found) => Escape::Errno(found.err().unwrap_or(fault).raw()),
         Err(trouble) => escape(trouble, Family::Operation),
     }
 }

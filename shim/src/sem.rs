@@ -3,7 +3,7 @@
 use dipc_wire::call::{Call, Reply, SemCommand, SemOp};
 use dipc_wire::frame::MAX_PAYLOAD;
 use dipc_wire::local::{ONE_PACKET, Request};
-use dipc_wire::{Kind, ObjectId};
+use dipc_wire::{Errno, Kind, ObjectId};
 use libc::{c_int, c_void, sembuf, timespec};
 
 use crate::abi::{self, Semun};
@@ -36,7 +36,9 @@ pub(crate) fn operate(
     let timeout = if timeout.is_null() {
         None
     } else {
-        Some(nanoseconds(timeout)?)
+        let timeout = user_memory::read(timeout).map_err(Escape::Errno)?;
+        let refused = || limits::first_of(|limits| limits.check_nsops(count), Errno::EINVAL);
+        Some(nanoseconds(timeout).ok_or_else(refused)?)
     };
     if count > MAX_PAYLOAD / SemOp::BYTES {
         return Err(Escape::Errno(libc::E2BIG));
@@ -61,15 +63,13 @@ pub(crate) fn operate(
     }
 }
 
-/// A time-out in nanoseconds (behaviour 25).
-fn nanoseconds(timeout: *const timespec) -> Detour<u64> {
-    let timeout = user_memory::read(timeout).map_err(Escape::Errno)?;
+/// A time-out in nanoseconds; `None` for one that is invalid (behaviour 25).
+fn nanoseconds(timeout: timespec) -> Option<u64> {
     if timeout.tv_sec < 0 || !(0..NANOS).contains(&timeout.tv_nsec) {
-        return Err(Escape::Errno(libc::EINVAL));
+        return None;
     }
-    Ok((timeout.tv_sec as u64)
-        .saturating_mul(NANOS as u64)
-        .saturating_add(timeout.tv_nsec as u64))
+    let seconds = (timeout.tv_sec as u64).saturating_mul(NANOS as u64);
+    Some(seconds.saturating_add(timeout.tv_nsec as u64))
 }
 
 /// `semctl(2)`. `argument` is looked at only for commands that define it: callers

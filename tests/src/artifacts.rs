@@ -85,6 +85,17 @@ pub fn plugin() -> PathBuf {
     compile_with(&["-shared", "-fPIC"], "plugin.so", &sources(&folder))
 }
 
+/// The `actors` program of `programs/actors/`: processes that make calls by a
+/// script.
+///
+/// # Panics
+/// If `cc` does not compile it.
+#[must_use]
+pub fn actors() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/actors");
+    compile("actors", &sources(&folder))
+}
+
 /// A program of `examples/`.
 ///
 /// # Panics

@@ -234,7 +234,7 @@ mod tests {
         with_thread(
             |_| 1,
             |thread| {
-                assert_eq!(thread.groups(), []);
+                assert!(thread.groups().is_empty());
                 assert_eq!(thread.capabilities(), Capabilities::NONE);
             },
         );
@@ -253,7 +253,7 @@ mod tests {
             },
         );
         let ended = ended.unwrap();
-        assert_eq!(ended.groups(), []);
+        assert!(ended.groups().is_empty());
         assert_eq!(ended.capabilities(), Capabilities::NONE);
     }
 }

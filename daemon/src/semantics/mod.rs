@@ -47,6 +47,8 @@ pub mod shm;
 #[cfg(test)]
 mod against_kernel;
 #[cfg(test)]
+mod sabotage;
+#[cfg(test)]
 mod testing;
 
 pub use credentials::{Credentials, Rights, Witness};

@@ -5,6 +5,7 @@ use dipc_wire::coherence::Access;
 
 use super::checks::Failure;
 use super::world::{Sabotage, World, node};
+use crate::dice::Dice;
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -19,24 +20,6 @@ pub(super) struct Plan {
     /// The home dies when three quarters of the steps are done.
     pub(super) home_dies: bool,
     pub(super) sabotage: Option<Sabotage>,
-}
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        let index = self.roll(from.len().max(1) as u64);
-        from.get(index as usize).copied()
-    }
 }
 
 /// What can happen without anybody wanting anything new.

@@ -2,6 +2,9 @@
 
 use dipc_wire::call::flags;
 
+#[cfg(test)]
+use crate::semantics::sabotage::{self, Sabotage};
+
 /// The meaning of `msgrcv`'s type argument (behaviours 79, 80).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wanted {
@@ -17,6 +20,11 @@ pub(super) enum Wanted {
 
 impl Wanted {
     pub(super) fn new(mtype: i64, flags: u32) -> Self {
+        #[cfg(test)]
+        if mtype < 0 && flags & flags::EXCEPT != 0 && sabotage::is(Sabotage::ExceptForNegativeTypes)
+        {
+            return Wanted::Except(-mtype);
+        }
         match mtype {
             0 => Wanted::Any,
             // |LONG_MIN| is no long; it is meant for "any type".

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use dipc_wire::{NodeId, Pid};
 
 use crate::semantics::limits::SEMVMX;
+#[cfg(test)]
+use crate::semantics::sabotage::{self, Sabotage};
 
 /// One process's adjustments (`semadj`) of the semaphores of one set.
 ///
@@ -87,6 +89,10 @@ impl Undo {
 
     /// SETVAL: nobody has to give back anything to this semaphore (behaviour 52).
     pub(super) fn clear(&mut self, num: u16) {
+        #[cfg(test)]
+        if sabotage::is(Sabotage::UndoOutlivesSetVal) {
+            return;
+        }
         for adjustments in self.0.values_mut() {
             adjustments.clear(num);
         }

@@ -7,6 +7,8 @@ use dipc_wire::{Errno, Pid};
 
 use super::undo::Adjustments;
 use crate::semantics::limits::SEMVMX;
+#[cfg(test)]
+use crate::semantics::sabotage::{self, Sabotage};
 
 /// One semaphore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -150,8 +152,14 @@ impl Values {
     /// and `SEMVMX` (behaviours 49, 50).
     pub(super) fn adjust(&mut self, num: u16, by: i32, pid: Pid) {
         let semaphore = &mut self.semaphores[usize::from(num)];
+        #[cfg(test)]
+        let below = sabotage::is(Sabotage::UndoNotClamped).then_some(semaphore.value + by);
         semaphore.value = (semaphore.value + by).clamp(0, SEMVMX);
         semaphore.pid = Some(pid);
+        #[cfg(test)]
+        if let Some(below) = below.filter(|&value| value < 0) {
+            semaphore.value = below;
+        }
     }
 
     /// An operation succeeded, or was undone, now.

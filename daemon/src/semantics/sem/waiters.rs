@@ -6,16 +6,21 @@ use dipc_wire::call::SemOp;
 use dipc_wire::{NodeId, Pid};
 
 use crate::semantics::Ticket;
+#[cfg(test)]
+use crate::semantics::sabotage::{self, Sabotage};
 
 /// A waiter's place in the line.
 ///
 /// As in ipc/sem.c, calls that only wait for zero come before those that change
 /// values: they take nothing from anybody, and the zero they wait for must not
-/// be hidden from them by a call behind which they happen to stand. Among
-/// equals the first to block is the first in line (behaviour 42).
+/// be hidden from them by a call behind which they happen to stand. Of these,
+/// calls of a single operation come first: who is last is the semaphore's last
+/// process. Among equals the first to block is the first in line (behaviour 42).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Turn {
     alters: bool,
+    /// It waits for more than one zero, and does nothing else.
+    several: bool,
     arrival: u64,
 }
 
@@ -57,9 +62,18 @@ impl Waiters {
         let alters = alters(&waiter.ops);
         let turn = Turn {
             alters,
+            several: !alters && waiter.ops.len() > 1,
             arrival: self.arrivals,
         };
         self.arrivals += 1;
+        #[cfg(test)]
+        let turn = match sabotage::is(Sabotage::LastComeFirstServed) {
+            true => Turn {
+                arrival: u64::MAX - turn.arrival,
+                ..turn
+            },
+            false => turn,
+        };
         self.turns.insert(waiter.ticket, turn);
         self.watched
             .extend(waiter.ops.iter().map(|op| (op.num, turn)));
@@ -129,12 +143,11 @@ impl Waiters {
     pub(super) fn for_several_zeros(&self) -> impl Iterator<Item = Turn> + '_ {
         let first_that_alters = Turn {
             alters: true,
+            several: false,
             arrival: 0,
         };
         let only_wait = self.line.range(..first_that_alters);
-        only_wait
-            .filter(|(_, waiter)| waiter.ops.len() > 1)
-            .map(|(&turn, _)| turn)
+        only_wait.map(|(&turn, _)| turn).filter(|turn| turn.several)
     }
 
     /// Everybody, in line.
@@ -146,10 +159,12 @@ impl Waiters {
     fn watching(&self, num: u16) -> impl Iterator<Item = Turn> + '_ {
         let first = Turn {
             alters: false,
+            several: false,
             arrival: 0,
         };
         let last = Turn {
             alters: true,
+            several: true,
             arrival: u64::MAX,
         };
         self.watched
