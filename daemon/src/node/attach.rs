@@ -347,7 +347,7 @@ impl Node {
         }
     }
 
-    fn inherit(&self, parent: u32, id: ObjectId, count: u32) {
+    pub(super) fn inherit(&self, parent: u32, id: ObjectId, count: u32) {
         if id.home() == self.me.node {
             // A segment that is gone has no one to count.
             let _ = self.home.inherit(self.pid(parent), id, count);

@@ -215,13 +215,10 @@ impl Node {
             .filter(|&pid| pid != 0)
             .ok_or(ClientError::Namespace)?;
         let pidfd = getsockopt(stream, sockopt::PeerPidfd)?;
-        let (process, ended) = self
+        let process = self
             .processes
-            .enter(pid, peer.uid(), pidfd)
+            .enter(pid, peer.uid(), pidfd, |last| self.process_ended(last))
             .map_err(io_errno)?;
-        if let Some(ended) = ended {
-            self.process_ended(&ended);
-        }
         let (groups, capabilities) = effective_rights(pid);
         let credentials = Credentials {
             uid: peer.uid(),

@@ -143,7 +143,7 @@ fn serve(
     node.watch_late().map_err(&threads)?;
     let at = node.clone();
     node.processes
-        .watch(move |process| at.process_ended(&process))
+        .watch(move |process| at.process_ended(process))
         .map_err(&threads)?;
     if let (Some((listener, _)), Some(joined), Names::Referee(referee)) =
         (peers, joined, &node.names)
