@@ -100,7 +100,7 @@ impl Daemon {
             len: len as u64,
         };
         self.space.uffd.register(range).unwrap();
-        self.spaces.map(Mapping {
+        let known = self.spaces.map(Mapping {
             space: self.space.clone(),
             segment: ID,
             view,
@@ -109,6 +109,7 @@ impl Daemon {
             readonly: view != View::Shared,
             inherited: true,
         });
+        assert!(known);
         Place(range.start)
     }
 

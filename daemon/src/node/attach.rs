@@ -300,7 +300,9 @@ impl Node {
             tracing::warn!(pid = space.pid(), %error, "a mapping cannot be registered");
             Errno::EINVAL
         })?;
-        self.spaces.map(mapping);
+        if !self.spaces.map(mapping) {
+            return Err(Errno::EINVAL);
+        }
         self.keeper.map(space.id, range);
         Ok(())
     }
