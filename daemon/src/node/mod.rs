@@ -92,6 +92,8 @@ pub(crate) enum Task {
     Expire { segment: ObjectId, granule: u64 },
     /// Others must hear that we live.
     Ping,
+    /// The memory of a process that has ended may be gone, after so long.
+    Reap { pid: u32, wait: Duration },
 }
 
 /// One node.

@@ -177,6 +177,7 @@ impl Node {
         match task {
             Task::TimeOut(ticket) => self.home.withdraw(ticket, dipc_wire::Errno::EAGAIN),
             Task::Expire { segment, granule } => self.expire(segment, granule),
+            Task::Reap { pid, wait } => self.look_again(pid, wait),
             Task::Ping => {
                 self.ping();
                 self.timer
