@@ -254,3 +254,18 @@ fn a_pid_that_is_used_again_is_another_process() {
         judge.must(format!("getval {set} 0")) == 1
     });
 }
+
+/// The kernel has undone, detached and counted before a parent's wait returns.
+#[test]
+fn who_has_waited_for_a_child_finds_its_end_done() {
+    let cluster = Cluster::start(2);
+    let mut maker = cluster.program(1);
+    let set = maker.must(format!("semget 0 1 {CREATE}"));
+    maker.must(format!("setval {set} 0 1"));
+    let segment = maker.must(format!("shmget 0 {SIZE} {CREATE}"));
+    for node in [1, 2] {
+        let mut parent = cluster.program(node);
+        let stale = parent.must(format!("outlive {set} {segment} 200"));
+        assert_eq!(stale, 0, "node {node}");
+    }
+}

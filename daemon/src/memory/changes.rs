@@ -62,7 +62,15 @@ pub struct Sayer {
 impl Spaces {
     /// Forgets what the process has unmapped. `None`: there was nothing of it, or
     /// it still is there. A space whose events must be read first is the error.
-    pub fn unmap(&self, gone: Gone, pid: u32) -> Result<Option<Change>, Arc<Space>> {
+    ///
+    /// `count` is told of pieces before anybody can take them for attachments that
+    /// end: it must not wait, nor ask about spaces.
+    pub fn unmap(
+        &self,
+        gone: Gone,
+        pid: u32,
+        count: impl FnOnce(&[Mapping]),
+    ) -> Result<Option<Change>, Arc<Space>> {
         let mut inner = self.inner.write();
         let mut found = None;
         // What is certainly the process's own goes first.
@@ -86,13 +94,21 @@ impl Spaces {
         };
         let [head, _, tail] = before.cut(range);
         let pieces: Vec<Mapping> = head.into_iter().chain(tail).collect();
+        count(&pieces);
         inner.replace(&before, &pieces);
         Ok(Some(Change { before, pieces }))
     }
 
     /// The range was changed, and what lies around it in its mapping was not.
-    /// `None`: the process has no such mapping, or too many.
-    pub fn divide(&self, range: Range, inherited: Option<bool>, who: Sayer) -> Option<Change> {
+    /// `None`: the process has no such mapping, or too many. `count` is told of
+    /// the pieces that are more than there were, as in [`unmap`](Self::unmap).
+    pub fn divide(
+        &self,
+        range: Range,
+        inherited: Option<bool>,
+        who: Sayer,
+        count: impl FnOnce(&[Mapping]),
+    ) -> Option<Change> {
         let mut inner = self.inner.write();
         let holds = |m: &&Mapping| m.range.common(range) == Some(range);
         let own = inner.mapped_by(Some(who.pid)).find(holds);
@@ -110,6 +126,7 @@ impl Spaces {
             ..m
         });
         let pieces: Vec<Mapping> = [head, middle, tail].into_iter().flatten().collect();
+        count(&pieces[1..]);
         inner.replace(&before, &pieces);
         Some(Change { before, pieces })
     }

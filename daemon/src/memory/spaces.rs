@@ -310,9 +310,14 @@ impl Spaces {
         added.map_err(|(error, _)| error)
     }
 
-    /// Enters a mapping, whose range is registered already.
-    pub fn map(&self, mapping: Mapping) {
-        self.inner.write().map(mapping);
+    /// Enters a mapping, whose range is registered already. False when its space
+    /// is known no more: its process has just ended.
+    #[must_use]
+    pub fn map(&self, mapping: Mapping) -> bool {
+        let mut inner = self.inner.write();
+        let known = inner.spaces.contains_key(&mapping.space.id);
+        inner.map(mapping);
+        known
     }
 
     /// Runs `visit` over all mappings of a segment, while none can appear.

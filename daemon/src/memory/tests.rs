@@ -112,7 +112,7 @@ impl Daemon {
             len: len as u64,
         };
         self.space.uffd.register(range).unwrap();
-        self.spaces.map(Mapping {
+        let known = self.spaces.map(Mapping {
             space: self.space.clone(),
             segment: ID,
             view,
@@ -121,6 +121,7 @@ impl Daemon {
             readonly: view != View::Shared,
             inherited: true,
         });
+        assert!(known);
         Place(range.start)
     }
 
@@ -494,7 +495,7 @@ fn a_detach_ends_the_programs_own_mapping_and_not_that_of_a_child_that_is_gone()
     }
     let (me, all) = (std::process::id(), Gone::Mapping(a.0));
     assert!(
-        daemon.spaces.unmap(all, me).unwrap().is_none(),
+        daemon.spaces.unmap(all, me, |_| {}).unwrap().is_none(),
         "it is mapped"
     );
     // SAFETY: replaces a mapping of ours by one that cannot be accessed, as the
@@ -504,7 +505,11 @@ fn a_detach_ends_the_programs_own_mapping_and_not_that_of_a_child_that_is_gone()
         let len = (PAGES * PAGE) as usize;
         libc::mmap(a.0 as *mut _, len, libc::PROT_NONE, flags, -1, 0);
     }
-    let found = daemon.spaces.unmap(all, me).unwrap().expect("unmapped");
+    let found = daemon
+        .spaces
+        .unmap(all, me, |_| {})
+        .unwrap()
+        .expect("unmapped");
     assert_eq!(found.before.space.id, daemon.space.id);
     let reaped = daemon.spaces.reap(me);
     assert_eq!(reaped.len(), 4);

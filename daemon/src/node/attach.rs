@@ -31,11 +31,16 @@ use super::client::{Client, ClientError};
 use super::identity::Abroad;
 use super::link::Link;
 use super::process::Process;
-use super::{Node, Shape};
+use super::{Node, Shape, Task};
 use crate::kernel::is_shortage;
 use crate::memory::spaces::View;
 use crate::memory::uffd::{Range, Uffd};
 use crate::memory::{Mapping, PAGE, Space};
+
+/// How soon after a process's end its memory is looked for again.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// How far apart later looks are at most.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// A `shmat` between its halves.
 pub(super) struct Attaching {
@@ -315,7 +320,9 @@ impl Node {
             tracing::warn!(pid = space.pid(), %error, "a mapping cannot be registered");
             Errno::EINVAL
         })?;
-        self.spaces.map(mapping);
+        if !self.spaces.map(mapping) {
+            return Err(Errno::EINVAL);
+        }
         self.keeper.map(space.id, range);
         Ok(())
     }
@@ -362,7 +369,7 @@ impl Node {
         }
     }
 
-    fn inherit(&self, parent: u32, id: ObjectId, count: u32) {
+    pub(super) fn inherit(&self, parent: u32, id: ObjectId, count: u32) {
         if id.home() == self.me.node {
             // A segment that is gone has no one to count.
             let _ = self.home.inherit(self.pid(parent), id, count);
@@ -441,16 +448,43 @@ impl Node {
     /// Drops the address spaces of a process, and of forked children that no
     /// process is known of, as far as they are gone.
     pub(super) fn reap_spaces(&self, process: &Process) {
-        let pid = process.pid;
-        for (space, mappings) in self.spaces.reap(pid) {
+        self.reap(process.pid, |mappings| {
             if !self.faults.forks {
-                self.bequests.leave(process, &mappings, self.timeout);
+                self.bequests.leave(process, mappings, self.timeout);
             }
+        });
+    }
+
+    fn reap(&self, pid: u32, bequeath: impl Fn(&[Mapping])) {
+        let _one_at_a_time = self.reaping.lock();
+        for (space, mappings) in self.spaces.reap(pid) {
+            bequeath(&mappings);
             self.keeper.end_space(space);
             for mapping in &mappings {
                 self.settle_detached(mapping.segment, mapping.view);
             }
             self.dropped(pid, count(mappings.iter().map(|m| m.segment)));
+        }
+    }
+
+    /// A process has ended, but its memory may not: whoever answers its last fault
+    /// or reads its files in /proc holds it for that moment, and a child by
+    /// `CLONE_VM` for as long as it lives. No event tells the end of an address
+    /// space, so it is looked at again, after twice as long each time.
+    pub(super) fn reap_later(&self, pid: u32, wait: Duration) {
+        if self.spaces.attachments(pid) > 0 {
+            let wait = wait.clamp(FIRST_LOOK, LAST_LOOK);
+            self.timer
+                .at(Instant::now() + wait, Task::Reap { pid, wait });
+        }
+    }
+
+    /// The time has come to look again.
+    pub(super) fn look_again(&self, pid: u32, waited: Duration) {
+        // If the pid is another process's by now, its end will see to both.
+        if self.processes.get(pid).is_none() {
+            self.reap(pid, |_| {});
+            self.reap_later(pid, waited * 2);
         }
     }
 
@@ -472,6 +506,7 @@ impl Node {
             client.process_ended();
         }
         self.reap_spaces(process);
+        self.reap_later(process.pid, FIRST_LOOK);
         for home in process.undo_homes() {
             if home == self.me.node {
                 self.home.exit(self.pid(process.pid));

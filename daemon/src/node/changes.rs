@@ -27,14 +27,16 @@ impl Node {
             whole_pages(range)?;
         }
         let change = loop {
-            match self.spaces.unmap(gone, client.pid()) {
+            match self
+                .spaces
+                .unmap(gone, client.pid(), |new| self.count_new(client, new))
+            {
                 Ok(found) => break found.ok_or(Errno::EINVAL)?,
                 Err(changing) => self.news(self.spaces.changed(&changing, &**self)),
             }
         };
         self.note_pieces(&change);
         let Mapping { segment, view, .. } = change.before;
-        self.count_more(client, segment, change.pieces.len());
         self.settle_detached(segment, view);
         self.detach_at_home(client, segment);
         Ok(())
@@ -50,11 +52,13 @@ impl Node {
         whole_pages(range)?;
         let change = self
             .spaces
-            .divide(range, inherited, sayer(client))
+            .divide(range, inherited, sayer(client), |new| {
+                self.count_new(client, new);
+            })
             .ok_or(Errno::EINVAL)?;
         self.note_pieces(&change);
-        self.count_more(client, change.before.segment, change.pieces.len() - 1);
-        Ok(())
+        // None more: the answer means that those told before are counted.
+        self.count(client, change.before.segment, 0)
     }
 
     /// `mremap`, first half. Answers the program, as [`Node::attach`] does.
@@ -117,11 +121,11 @@ impl Node {
         }
     }
 
-    fn count_more(&self, client: &Client, id: ObjectId, more: usize) {
-        if let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0)
-            && let Err(errno) = self.count(client, id, more)
-        {
-            tracing::debug!(segment = %id, ?errno, "a mapping of a segment that is gone was cut");
+    /// The home is told of pieces. Nobody waits: what is told of their end comes
+    /// after it.
+    fn count_new(&self, client: &Client, new: &[Mapping]) {
+        if let Some(first) = new.first() {
+            self.inherit(client.pid(), first.segment, new.len() as u32);
         }
     }
 

@@ -30,7 +30,7 @@ use thiserror::Error;
 use super::Node;
 use super::answer::without_names;
 use super::attach::Attaching;
-use super::home::Caller;
+use super::home::{Caller, may_fail_now};
 use super::identity::{Abroad, Ids, Thread};
 use super::outbox::{Closed, Cut, Outbox, send_blocking};
 use super::process::Process;
@@ -56,6 +56,7 @@ pub(crate) struct Client {
     /// Of the request that is served, or was last.
     ids: Mutex<Ids>,
     state: Mutex<State>,
+    end: Mutex<()>,
 }
 
 /// A call that waits, and where.
@@ -122,6 +123,23 @@ pub(super) enum ClientError {
 impl From<Closed> for ClientError {
     fn from(_: Closed) -> Self {
         ClientError::Deaf
+    }
+}
+
+/// Whether the answer may tell that a process has ended: a semaphore's value, a
+/// number of waiters or attachments. The kernel has done all that before anybody
+/// can have heard of the end. What would wait is served later then, as it is.
+fn shows_ends(request: &Request, payload: &[u8]) -> bool {
+    match request {
+        Request::Call(Call::SemOp { timeout, .. }) => timeout.is_some() || may_fail_now(payload),
+        Request::Call(Call::MsgSnd { .. } | Call::MsgRcv { .. }) => false,
+        Request::Call(_)
+        | Request::Attach { .. }
+        | Request::Census { .. }
+        | Request::Entry { .. }
+        | Request::Lines { .. }
+        | Request::List => true,
+        _ => false,
     }
 }
 
@@ -253,13 +271,10 @@ impl Node {
             .filter(|&pid| pid != 0)
             .ok_or(ClientError::Namespace)?;
         let pidfd = getsockopt(stream, sockopt::PeerPidfd)?;
-        let (process, ended) = self
+        let process = self
             .processes
-            .enter(pid, peer.uid(), pidfd)
+            .enter(pid, peer.uid(), pidfd, |last| self.process_ended(last))
             .map_err(io_errno)?;
-        if let Some(ended) = ended {
-            self.process_ended(&ended);
-        }
         let ids = Ids {
             uid: peer.uid(),
             gid: peer.gid(),
@@ -271,6 +286,7 @@ impl Node {
             process,
             ids: Mutex::new(ids),
             state: Mutex::default(),
+            end: Mutex::default(),
         });
         client.process.connected(&client);
         client
@@ -310,6 +326,9 @@ impl Node {
         let uffd = arrived.descriptors.pop();
         if !arrived.descriptors.is_empty() {
             return Err(ClientError::Descriptors);
+        }
+        if shows_ends(&request, payload) {
+            self.settle_ends();
         }
         match request {
             Request::Call(Call::Remove { kind, id })
@@ -533,6 +552,8 @@ impl Client {
 
     /// The connection has ended; `unread` when the last answer lay in it.
     fn ended(&self, unread: bool) {
+        // The second one to notice goes on when all is taken back.
+        let _one_at_a_time = self.end.lock();
         let mut state = self.state.lock();
         if std::mem::replace(&mut state.gone, true) {
             return;

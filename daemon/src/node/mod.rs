@@ -99,6 +99,8 @@ pub(crate) enum Task {
     Expire { segment: ObjectId, granule: u64 },
     /// Others must hear that we live.
     Ping,
+    /// The memory of a process that has ended may be gone, after so long.
+    Reap { pid: u32, wait: Duration },
 }
 
 /// One node.
@@ -125,6 +127,9 @@ pub(crate) struct Node {
     pub(crate) late: segments::Late,
     pub(crate) faults: attach::FaultService,
     pub(crate) bequests: attach::Bequests,
+    /// Held until the attachments of a space that has ended are counted off:
+    /// another thread that finds nothing left of it may say so then.
+    pub(crate) reaping: Mutex<()>,
 }
 
 impl Node {

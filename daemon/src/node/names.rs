@@ -322,6 +322,8 @@ impl Referee {
                 Ok(None) => match stream.read(buffer.space()) {
                     Ok(0) => break std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into(),
                     Ok(count) => buffer.filled(count),
+                    // This daemon was stopped for a while (signal(7)).
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                     Err(error) => break error.into(),
                 },
             }

@@ -4,7 +4,7 @@
 //! has ended (a pidfd, not a closed socket: programs close descriptors as they
 //! like, and keep SEM_UNDO adjustments over `exec`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,7 @@ use std::thread;
 use dipc_wire::NodeId;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Node;
 use super::client::Client;
@@ -80,36 +80,57 @@ impl Process {
 }
 
 /// All processes of the node that use it.
+///
+/// A pid may be used again at once. So a process is served only when the end of
+/// the one that had its pid before has been worked off: else that would undo what
+/// the new one did.
 pub(crate) struct Processes {
-    table: Mutex<HashMap<u32, Arc<Process>>>,
+    table: Mutex<Table>,
+    /// The end of some process was worked off.
+    settled: Condvar,
     ends: Epoll,
+}
+
+#[derive(Default)]
+struct Table {
+    living: HashMap<u32, Arc<Process>>,
+    /// Whose end is being worked off.
+    ending: HashSet<u32>,
 }
 
 impl Processes {
     pub(crate) fn new() -> io::Result<Self> {
         let ends = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         Ok(Processes {
-            table: Mutex::new(HashMap::new()),
+            table: Mutex::default(),
+            settled: Condvar::new(),
             ends,
         })
     }
 
     /// The process that has this pid now, with a pidfd of it. When the pid was
-    /// used before by one whose end nobody has noticed yet, that one is returned
-    /// too.
+    /// used before by one whose end nobody has noticed yet, `ended` is called for
+    /// that one first.
     pub(crate) fn enter(
         &self,
         pid: u32,
         uid: u32,
         pidfd: OwnedFd,
-    ) -> io::Result<(Arc<Process>, Option<Arc<Process>>)> {
+        ended: impl FnOnce(&Process),
+    ) -> io::Result<Arc<Process>> {
         let mut table = self.table.lock();
-        let mut ended = None;
-        if let Some(known) = table.get(&pid) {
+        while table.ending.contains(&pid) {
+            self.settled.wait(&mut table);
+        }
+        if let Some(known) = table.living.get(&pid) {
             if !known.has_ended() {
-                return Ok((known.clone(), None));
+                return Ok(known.clone());
             }
-            ended = table.remove(&pid);
+            let last = self.remove(&mut table, pid);
+            table.ending.insert(pid);
+            MutexGuard::unlocked(&mut table, || last.as_deref().map(ended));
+            table.ending.remove(&pid);
+            self.settled.notify_all();
         }
         let process = Arc::new(Process {
             pid,
@@ -120,70 +141,111 @@ impl Processes {
             undo: Mutex::default(),
             listed: Mutex::default(),
         });
-        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, pid.into());
+        // Stays ready until it is removed: whoever looks finds all ends.
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, pid.into());
         self.ends.add(&process.pidfd, event)?;
-        table.insert(pid, process.clone());
-        Ok((process, ended))
+        table.living.insert(pid, process.clone());
+        Ok(process)
     }
 
     /// Calls `ended` for each process that ends, for ever.
     pub(crate) fn watch(
         self: &Arc<Self>,
-        ended: impl Fn(Arc<Process>) + Send + 'static,
+        ended: impl Fn(&Process) + Send + 'static,
     ) -> io::Result<()> {
         let processes = self.clone();
         thread::Builder::new().name("ends".into()).spawn(move || {
-            let mut events = [EpollEvent::empty(); 64];
-            loop {
-                let count = match processes.ends.wait(&mut events, EpollTimeout::NONE) {
-                    Ok(count) => count,
-                    Err(nix::errno::Errno::EINTR) => continue,
-                    Err(error) => {
-                        tracing::error!(%error, "the ends of processes go unnoticed");
-                        return;
-                    }
-                };
-                for event in &events[..count] {
-                    if let Some(process) = processes.take(event.data() as u32) {
-                        ended(process);
-                    }
-                }
+            if let Err(error) = processes.work_off(EpollTimeout::NONE, &ended) {
+                tracing::error!(%error, "the ends of processes are noticed late");
             }
         })?;
         Ok(())
     }
 
+    /// Returns when all that has ended before is worked off, by `ended` or by
+    /// another thread. Whoever has waited for a child finds what its end does done.
+    pub(crate) fn settle(&self, ended: impl Fn(&Process)) {
+        if let Err(error) = self.work_off(EpollTimeout::ZERO, &ended) {
+            tracing::error!(%error, "the ends of processes are noticed late");
+        }
+        let mut table = self.table.lock();
+        while !table.ending.is_empty() {
+            self.settled.wait(&mut table);
+        }
+    }
+
+    /// Works ends off as they come, until none comes within `patience`.
+    fn work_off(&self, patience: EpollTimeout, ended: &impl Fn(&Process)) -> nix::Result<()> {
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            let count = match self.ends.wait(&mut events, patience) {
+                Ok(0) => return Ok(()),
+                Ok(count) => count,
+                Err(nix::Error::EINTR) => continue,
+                Err(error) => return Err(error),
+            };
+            for event in &events[..count] {
+                if let Some(process) = self.take(event.data() as u32) {
+                    ended(&process);
+                    self.table.lock().ending.remove(&process.pid);
+                    self.settled.notify_all();
+                }
+            }
+        }
+    }
+
+    /// One that has ended; its end is to be worked off.
     fn take(&self, pid: u32) -> Option<Arc<Process>> {
         let mut table = self.table.lock();
         // The pid may have a new owner already: its end is another event.
-        table.get(&pid).filter(|process| process.has_ended())?;
-        table.remove(&pid)
+        table
+            .living
+            .get(&pid)
+            .filter(|process| process.has_ended())?;
+        let process = self.remove(&mut table, pid)?;
+        table.ending.insert(pid);
+        Some(process)
+    }
+
+    /// Whoever sees the event next must not be told of this process any more: it
+    /// may outlive its end here, and its pidfd with it.
+    fn remove(&self, table: &mut Table, pid: u32) -> Option<Arc<Process>> {
+        let process = table.living.remove(&pid)?;
+        if let Err(error) = self.ends.delete(&process.pidfd) {
+            tracing::warn!(pid, %error, "an ended process stays in the list");
+        }
+        Some(process)
     }
 
     /// The one that has this pid, if it is known.
     pub(crate) fn get(&self, pid: u32) -> Option<Arc<Process>> {
-        self.table.lock().get(&pid).cloned()
+        self.table.lock().living.get(&pid).cloned()
     }
 
     /// All of them.
     pub(crate) fn list(&self) -> Vec<Arc<Process>> {
-        self.table.lock().values().cloned().collect()
+        self.table.lock().living.values().cloned().collect()
     }
 }
 
 impl Node {
+    /// What has ended before is as if it had never been here.
+    pub(crate) fn settle_ends(&self) {
+        self.processes.settle(|process| self.process_ended(process));
+    }
+
     /// A forked child that has made no call touches memory: from now on its end is
     /// noticed, and its attachments are counted off. One that touches nothing
     /// either is found with the next end of any process.
     pub(crate) fn meet(&self, thread: u32) {
-        let entered = thread_group(thread).and_then(|(pid, uid, pidfd)| {
-            self.processes
-                .enter(pid, uid, pidfd)
-                .map_err(|error| tracing::warn!(pid, %error, "a child's end goes unnoticed"))
-                .ok()
-        });
-        if let Some((_, Some(ended))) = entered {
-            self.process_ended(&ended);
+        let Some((pid, uid, pidfd)) = thread_group(thread) else {
+            return;
+        };
+        let entered = self
+            .processes
+            .enter(pid, uid, pidfd, |last| self.process_ended(last));
+        if let Err(error) = entered {
+            tracing::warn!(pid, %error, "a child's end goes unnoticed");
         }
     }
 }

@@ -150,7 +150,7 @@ fn serve(
     node.watch_late().map_err(&threads)?;
     let at = node.clone();
     node.processes
-        .watch(move |process| at.process_ended(&process))
+        .watch(move |process| at.process_ended(process))
         .map_err(&threads)?;
     if let (Some((listener, _)), Some(joined), Names::Referee(referee)) =
         (peers, joined, &node.names)
@@ -184,6 +184,7 @@ impl Node {
         match task {
             Task::TimeOut(ticket) => self.home.withdraw(ticket, dipc_wire::Errno::EAGAIN),
             Task::Expire { segment, granule } => self.expire(segment, granule),
+            Task::Reap { pid, wait } => self.look_again(pid, wait),
             Task::Ping => {
                 self.ping();
                 self.timer
@@ -240,6 +241,7 @@ pub(super) fn assemble(
         late: Late::new(),
         faults: fault_service(),
         bequests: Bequests::default(),
+        reaping: Mutex::default(),
     }))
 }
 

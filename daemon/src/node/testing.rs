@@ -36,7 +36,8 @@ pub(super) fn this_process() -> Arc<Process> {
     assert!(fd >= 0, "pidfd_open");
     // SAFETY: the kernel has just given us this descriptor.
     let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    Processes::new().unwrap().enter(pid, 0, pidfd).unwrap().0
+    let processes = Processes::new().unwrap();
+    processes.enter(pid, 0, pidfd, |_| ()).unwrap()
 }
 
 /// A link of `node` to a life of a peer, and the peer's end of it.

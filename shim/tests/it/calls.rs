@@ -388,7 +388,13 @@ fn bad_pointers_are_efault_in_the_kernels_order_and_harm_no_later_call() {
     connection.reply(Reply::Id(id()));
     // A call whose bytes cannot be read does not arrive, but what is found before
     // that is asked for.
-    for _ in ["semop", "semop 501", "msgsnd text", "msgsnd 8193"] {
+    for _ in [
+        "semop",
+        "semop 501",
+        "semtimedop odd",
+        "msgsnd text",
+        "msgsnd 8193",
+    ] {
         assert_eq!(connection.request().0, Request::Limits);
         connection.respond(&Response::Limits(Limits::LINUX), &[], &[]);
     }

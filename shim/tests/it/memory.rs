@@ -381,7 +381,7 @@ fn a_child_of_an_inline_clone_whose_report_dies_with_the_daemon_gets_sigsegv_and
 fn a_child_that_the_daemon_does_not_even_greet_gets_sigsegv_and_no_zeros() {
     let stderr = gets_sigsegv("not-greeted", "fork", false, |fake, _| {
         fake.greet(HelloReply {
-            version: VERSION,
+            version: VERSION + 1,
             accepted: false,
             node: NodeId::SOLO,
         });

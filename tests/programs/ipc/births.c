@@ -3,6 +3,8 @@
 
 #include <signal.h>
 #include <spawn.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -63,6 +65,26 @@ static void spawn(struct line *l)
     tell(l, errno ? -1 : status_of(pid));
 }
 
+/* outlive SET SEGMENT TIMES: children that attach the segment and take one of the
+ * set with SEM_UNDO, and end; how often their parent, which has waited for one,
+ * finds that it has not ended yet */
+static void outlive(struct line *l)
+{
+    int set = (int)number(l, 1), segment = (int)number(l, 2);
+    long stale = 0;
+    for (long i = number(l, 3); i > 0; i--) {
+        struct sembuf take = {0, -1, SEM_UNDO};
+        struct shmid_ds ds;
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(shmat(segment, NULL, 0) == (void *)-1 || semop(set, &take, 1));
+        if (status_of(pid) != 0 || shmctl(segment, IPC_STAT, &ds) == -1)
+            return fail(l);
+        stale += ds.shm_nattch != 0 || semctl(set, 0, GETVAL) != 1;
+    }
+    succeed(l, stale);
+}
+
 /* system COMMAND: its wait status */
 static void shell(struct line *l) { tell(l, system(text(l, 1))); }
 
@@ -76,5 +98,6 @@ static void close_from(struct line *l)
 const struct command births[] = {
     {"_fork", 0, quiet_fork}, {"clone", 0, hidden_fork}, {"vfork", 0, borrow},
     {"spawn", 1, spawn},      {"system", 1, shell},      {"closefrom", 1, close_from},
+    {"outlive", 3, outlive},
     {NULL, 0, NULL},
 };

@@ -151,7 +151,7 @@ static void totals(struct line *l)
                    (long)limits->shmmni, (long)limits->shmseg);
     }
     const struct shm_info *used = (void *)buffer;
-    add(l, "= %d %d %lu", result, used->used_ids, used->shm_tot);
+    add(l, "= %d %d %lu %lu", result, used->used_ids, used->shm_tot, used->shm_rss);
 }
 
 /* listed KIND ID COLUMN: a number in the line of /proc/sysvipc/KIND with this

@@ -30,7 +30,7 @@ use super::{Settings, Shape, Task};
 use crate::node::timer::Timer;
 use crate::semantics::{Credentials, Limits, Queue, Registry, Segment, SemSet, Setting, Ticket};
 
-pub(crate) use sem::undoes;
+pub(crate) use sem::{may_fail_now, undoes};
 pub(crate) use waiters::Waiters;
 
 /// An object behind its lock; `None` once it is removed, for those who found it

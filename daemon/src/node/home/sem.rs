@@ -18,8 +18,16 @@ fn decode_ops(payload: &[u8]) -> Result<Vec<SemOp>, Errno> {
 
 /// Whether any operation of a payload leaves something to be undone.
 pub(crate) fn undoes(payload: &[u8]) -> bool {
-    SemOp::decode_all(payload)
-        .is_some_and(|mut ops| ops.any(|op| u32::from(op.flags) & flags::UNDO != 0))
+    any_has(payload, flags::UNDO)
+}
+
+/// Whether any operation of a payload is not to wait.
+pub(crate) fn may_fail_now(payload: &[u8]) -> bool {
+    any_has(payload, flags::NOWAIT)
+}
+
+fn any_has(payload: &[u8], flag: u32) -> bool {
+    SemOp::decode_all(payload).is_some_and(|mut ops| ops.any(|op| u32::from(op.flags) & flag != 0))
 }
 
 impl Home {
