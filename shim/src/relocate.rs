@@ -41,7 +41,7 @@ struct Wanted {
     /// How many bytes it shall have, whole pages.
     len: usize,
     may_move: bool,
-    /// Where to: exactly with `MREMAP_FIXED`, else a hint, 0 for none.
+    /// Where to, with `MREMAP_FIXED`; else 0.
     to: usize,
     fixed: bool,
     /// What lies at the old place shall stay.
@@ -54,22 +54,21 @@ impl Wanted {
         let page = sys::page_size();
         let may_move = flags & libc::MREMAP_MAYMOVE != 0;
         let fixed = flags & libc::MREMAP_FIXED != 0;
-        // Both look at the fifth argument.
-        let aims = flags & (libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP) != 0;
-        let stays = flags & libc::MREMAP_DONTUNMAP != 0 || old_len == 0;
+        let keeps = flags & libc::MREMAP_DONTUNMAP != 0;
+        let stays = keeps || old_len == 0;
         let rounded = |len: usize| len.checked_next_multiple_of(page).ok_or(INVALID);
         let (old_len, len) = (rounded(old_len)?, rounded(len)?);
         let end = old.checked_add(old_len).ok_or(INVALID)?;
         let sound = flags & !KNOWN == 0
             && old.is_multiple_of(page)
             && len > 0
-            && (may_move || !aims)
-            && (flags & libc::MREMAP_DONTUNMAP == 0 || old_len == len);
+            && (may_move || !(fixed || keeps))
+            && (!keeps || old_len == len);
         if !sound {
             return Err(INVALID);
         }
         let old = Span { start: old, end };
-        if aims {
+        if fixed {
             let new = Span::of_pages(to, len).ok_or(INVALID)?;
             if new.meets(old) {
                 return Err(INVALID);
@@ -79,7 +78,9 @@ impl Wanted {
             old,
             len,
             may_move,
-            to: if aims { to } else { 0 },
+            // The kernel takes a hint with MREMAP_DONTUNMAP too, but not every libc
+            // passes it on, so callers need not have given it.
+            to: if fixed { to } else { 0 },
             fixed,
             stays,
         })
@@ -200,6 +201,14 @@ mod tests {
             let wanted = Wanted::checked(old, old_len, len, flags, to);
             assert_eq!(wanted, Err(INVALID), "{old:#x} {old_len} {len} {flags}");
         }
+    }
+
+    #[test]
+    fn a_fifth_argument_that_nobody_passed_is_not_looked_at() {
+        let page = sys::page_size();
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP;
+        let wanted = Wanted::checked(64 * page, page, page, flags, 12_345).unwrap();
+        assert!(wanted.stays && wanted.to == 0);
     }
 
     #[test]

@@ -56,7 +56,9 @@ pub(crate) struct Client {
     /// Of the request that is served, or was last.
     ids: Mutex<Ids>,
     state: Mutex<State>,
-    end: Mutex<()>,
+    /// Held while a request is served, and while the end is worked off: nothing
+    /// of a process happens after its end.
+    serving: Mutex<()>,
 }
 
 /// A call that waits, and where.
@@ -286,7 +288,7 @@ impl Node {
             process,
             ids: Mutex::new(ids),
             state: Mutex::default(),
-            end: Mutex::default(),
+            serving: Mutex::default(),
         });
         client.process.connected(&client);
         client
@@ -319,16 +321,23 @@ impl Node {
             }
             _ => {}
         }
-        if client.state.lock().pending {
-            return Err(ClientError::Impatient);
+        if shows_ends(&request, payload) {
+            self.settle_ends();
+        }
+        let _serving = client.serving.lock();
+        {
+            let state = client.state.lock();
+            if state.gone {
+                return Ok(false);
+            }
+            if state.pending {
+                return Err(ClientError::Impatient);
+            }
         }
         *client.ids.lock() = arrived.sender;
         let uffd = arrived.descriptors.pop();
         if !arrived.descriptors.is_empty() {
             return Err(ClientError::Descriptors);
-        }
-        if shows_ends(&request, payload) {
-            self.settle_ends();
         }
         match request {
             Request::Call(Call::Remove { kind, id })
@@ -553,7 +562,7 @@ impl Client {
     /// The connection has ended; `unread` when the last answer lay in it.
     fn ended(&self, unread: bool) {
         // The second one to notice goes on when all is taken back.
-        let _one_at_a_time = self.end.lock();
+        let _serving = self.serving.lock();
         let mut state = self.state.lock();
         if std::mem::replace(&mut state.gone, true) {
             return;
