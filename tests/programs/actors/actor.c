@@ -267,6 +267,9 @@ _Noreturn void act(struct arena *arena, int slot, int memory)
         for (int i = channel->first; i < end; i++) {
             const struct step *step = &arena->steps[i];
             struct result *result = &arena->results[i];
+            /* Nobody would ring for the steps before one that waits. */
+            if (step->waits == WAITS && i > channel->first)
+                ring(arena);
             atomic_store(&channel->entered, i);
             errno = 0;
             result->value = perform(arena, step, result->more, memory);

@@ -23,8 +23,8 @@ use crate::semantics::{Credentials, Rights};
 
 /// How many calls the library is asked, if nobody says: each waiting one costs
 /// some looks at the daemons.
-const ON_ONE_NODE: u64 = 8_000;
-const ON_TWO_NODES: u64 = 2_000;
+const ON_ONE_NODE: u64 = 20_000;
+const ON_TWO_NODES: u64 = 8_000;
 
 const SHAPE: Shape = Shape {
     steps: 100,
