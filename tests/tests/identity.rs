@@ -3,8 +3,7 @@
 //!
 //! A step that changes user needs root, and so do these tests.
 
-use std::process::Command;
-
+use dipc_tests::apart::{Namespace, apart, can_be_apart};
 use dipc_tests::wait::until;
 use dipc_tests::{Answer, CREATE, Cluster, Program, skip};
 
@@ -29,9 +28,10 @@ impl World {
     fn program(&self) -> Program {
         match self {
             World::Kernel(keeper) => {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--ipc=/proc/{}/ns/ipc", keeper.pid()));
-                Program::run(command)
+                let namespace = Namespace::of(keeper);
+                Program::start(|command| {
+                    namespace.enter(command);
+                })
             }
             World::Node(cluster) => cluster.program(1),
         }
@@ -62,15 +62,13 @@ impl Steps {
 /// Goes through the same steps with the kernel and with a node; `expected` is
 /// what both must have come to, `*` where that depends on the machine.
 fn twin(what: &str, steps: impl Fn(&World, &mut Steps), expected: &[(&str, &str)]) {
-    if !skip::unless_root(what) {
+    if !skip::unless_root(what) || !can_be_apart(what) {
         return;
     }
-    let mut unshare = Command::new("unshare");
-    unshare.arg("--ipc");
-    let worlds = [
-        World::Kernel(Program::run(unshare)),
-        World::Node(Cluster::start(1)),
-    ];
+    let keeper = Program::start(|command| {
+        apart(command);
+    });
+    let worlds = [World::Kernel(keeper), World::Node(Cluster::start(1))];
     let mut kernels = Vec::new();
     for world in worlds {
         let mut taken = Steps::default();

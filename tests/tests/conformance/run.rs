@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::thread;
 
-use dipc_tests::{Cluster, skip};
+use dipc_tests::{Cluster, apart, skip};
 use nix::unistd::geteuid;
 
 use crate::Section;
 use crate::case::Case;
-use crate::stage::{Stage, World, has_namespaces};
+use crate::stage::{Stage, World};
 
 /// What came of a case in a world.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,7 +149,7 @@ fn impossible(case: &Case, world: World) -> Option<&'static str> {
     if case.needs_root && !geteuid().is_root() {
         return Some("not root");
     }
-    if world == World::Kernel && !*NAMESPACES.get_or_init(has_namespaces) {
+    if world == World::Kernel && !*NAMESPACES.get_or_init(|| apart::refusal().is_none()) {
         return Some("no IPC namespace of its own");
     }
     None
