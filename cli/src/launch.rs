@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) timeout: Option<String>,
     /// The nodes' `--quantum`.
     pub(crate) quantum: Option<String>,
+    /// The nodes' `--root`.
+    pub(crate) root: Option<String>,
     /// The referee's `--limit`, each.
     pub(crate) limit: Vec<String>,
     /// The referee's `--limits`, which it must find from `/`.
@@ -111,6 +113,7 @@ impl Running {
                     .iter()
                     .flat_map(|quantum| ["--quantum", quantum]),
             );
+            command.args(plan.root.iter().flat_map(|root| ["--root", root]));
             let member = start_member(cluster, &name, command, plan, interrupts)?;
             cluster.record.nodes.push(member);
             cluster.save()?;

@@ -24,6 +24,10 @@ pub(crate) struct Args {
     /// How long a node keeps a page before it must give it up, such as 200us
     #[arg(long, value_name = "TIME")]
     quantum: Option<String>,
+    /// What root of another node may do with objects of a node: keep its rights,
+    /// or squash to nobody
+    #[arg(long, value_name = "RULE", value_parser = ["keep", "squash"])]
+    root: Option<String>,
     /// A limit of the whole cluster, such as shmmni=8192; may be said often
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     limit: Vec<String>,
@@ -42,6 +46,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
         nodes: args.nodes,
         timeout: args.timeout,
         quantum: args.quantum,
+        root: args.root,
         limit: args.limit,
         limits: limits.transpose()?,
         ends_with_us: false,

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use dipc_tests::observe::exists;
 use dipc_tests::process::Process;
 use dipc_tests::scratch::Scratch;
-use dipc_tests::{CREATE, Program, artifacts, wait};
+use dipc_tests::{CREATE, Program, artifacts, skip, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -293,4 +293,33 @@ fn limits_are_given_to_dipc_up_and_shown_by_dipc_status() {
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["limits"]["semmni"], 2);
     assert_eq!(json["limits"]["msgmax"], 8192);
+}
+
+#[test]
+fn root_of_other_nodes_is_squashed_where_dipc_up_says_so() {
+    if !skip::unless_root("dipc up --root") {
+        return;
+    }
+    for (rule, expected) in [("squash", "! EACCES"), ("keep", "= 0")] {
+        let up = Up::with(2, &["--root", rule]);
+        let [mut one, mut two] = [1, 2].map(|n| up.program(n));
+        let id = one.must(format!("semget 0 1 {CREATE}"));
+        assert_eq!(two.ask(format!("getval {id} 0")), expected, "{rule}");
+        assert_eq!(one.ask(format!("getval {id} 0")), "= 0", "its own");
+    }
+}
+
+#[test]
+fn an_unknown_rule_for_root_starts_nothing_and_names_the_known_ones() {
+    let scratch = Scratch::new();
+    let dir = scratch.join("c");
+    let output = Command::new(artifacts::built("dipc"))
+        .args(["up", "--root", "kep", "--dir"])
+        .arg(&dir)
+        .output()
+        .expect("dipc can be run");
+    assert!(!output.status.success());
+    let said = text(&output);
+    assert!(said.contains("keep") && said.contains("squash"), "{said}");
+    assert!(!dir.exists());
 }

@@ -3,8 +3,7 @@
 //!
 //! A step that changes user needs root, and so do these tests.
 
-use std::process::Command;
-
+use dipc_tests::apart::{Namespace, apart, can_be_apart};
 use dipc_tests::wait::until;
 use dipc_tests::{Answer, CREATE, Cluster, Program, skip};
 
@@ -29,9 +28,10 @@ impl World {
     fn program(&self) -> Program {
         match self {
             World::Kernel(keeper) => {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--ipc=/proc/{}/ns/ipc", keeper.pid()));
-                Program::run(command)
+                let namespace = Namespace::of(keeper);
+                Program::start(|command| {
+                    namespace.enter(command);
+                })
             }
             World::Node(cluster) => cluster.program(1),
         }
@@ -62,15 +62,13 @@ impl Steps {
 /// Goes through the same steps with the kernel and with a node; `expected` is
 /// what both must have come to, `*` where that depends on the machine.
 fn twin(what: &str, steps: impl Fn(&World, &mut Steps), expected: &[(&str, &str)]) {
-    if !skip::unless_root(what) {
+    if !skip::unless_root(what) || !can_be_apart(what) {
         return;
     }
-    let mut unshare = Command::new("unshare");
-    unshare.arg("--ipc");
-    let worlds = [
-        World::Kernel(Program::run(unshare)),
-        World::Node(Cluster::start(1)),
-    ];
+    let keeper = Program::start(|command| {
+        apart(command);
+    });
+    let worlds = [World::Kernel(keeper), World::Node(Cluster::start(1))];
     let mut kernels = Vec::new();
     for world in worlds {
         let mut taken = Steps::default();
@@ -109,7 +107,7 @@ fn root_that_becomes_a_user_is_that_user_on_the_same_connection() {
             steps.change(&mut program, &format!("resuid {ANN} {ANN} {ANN}"));
             steps.take(&mut program, "getval ID 0", id);
             steps.take(&mut program, "semop ID 0:1", id);
-            steps.take(&mut program, "semset ID 0 0 0666", id);
+            steps.take(&mut program, "set sem ID 0 0 0666", id);
             steps.take(&mut program, "semrm ID", id);
             assert_eq!(program.ask("sockets"), before);
             assert_eq!(before.numbers().len(), usize::from(world.is_ours()));
@@ -119,7 +117,7 @@ fn root_that_becomes_a_user_is_that_user_on_the_same_connection() {
             ("resuid 51001 51001 51001", "= 0"),
             ("getval ID 0", "! EACCES"),
             ("semop ID 0:1", "! EACCES"),
-            ("semset ID 0 0 0666", "! EPERM"),
+            ("set sem ID 0 0 0666", "! EPERM"),
             ("semrm ID", "! EPERM"),
         ],
     );
@@ -138,7 +136,7 @@ fn seteuid_counts_there_and_back() {
             }
             steps.change(&mut program, &format!("resuid -1 {ANN} -1"));
             let own = program.must(format!("semget 0 1 {CREATE}"));
-            steps.take(&mut program, "semown ID", own);
+            steps.take(&mut program, "stat sem ID uid gid cuid cgid", own);
             steps.take(&mut program, "semrm ID", own);
         },
         &[
@@ -151,7 +149,7 @@ fn seteuid_counts_there_and_back() {
             ("resuid -1 0 -1", "= 0"),
             ("getval ID 0", "= 0"),
             ("resuid -1 51001 -1", "= 0"),
-            ("semown ID", "= 51001 0 51001 0"),
+            ("stat sem ID uid gid cuid cgid", "= 51001 0 51001 0"),
             ("semrm ID", "= 0"),
         ],
     );
@@ -165,7 +163,7 @@ fn groups_count_as_they_are_and_may_also_take_rights_away() {
             let mut program = world.program();
             let [open, shut] = [0o060, 0o604].map(|mode| {
                 let id = program.must(format!("semget 0 1 {CREATE}"));
-                program.must(format!("semset {id} 0 {STAFF} {mode}"));
+                program.must(format!("set sem {id} 0 {STAFF} {mode}"));
                 id
             });
             program.must(format!("resgid -1 {ANN} -1"));
@@ -214,7 +212,7 @@ fn a_thread_may_be_another_user_than_its_siblings() {
         |world, steps| {
             let mut program = world.program();
             let id = program.must(format!("semget 0 1 {CREATE}"));
-            program.must(format!("semset {id} 0 {STAFF} 0640"));
+            program.must(format!("set sem {id} 0 {STAFF} 0640"));
             // Not in its creator's group.
             program.must("groups");
             program.must(format!("resgid {ANN} {ANN} {ANN}"));
@@ -257,7 +255,7 @@ fn root_without_a_capability_lacks_what_it_gives() {
                 ("shmlock ID", segment),
                 ("msgset ID 16385", queue),
                 ("msgset ID 100", queue),
-                ("semset ID 51001 0 0600", set),
+                ("set sem ID 51001 0 0600", set),
             ];
             for (command, id) in calls {
                 steps.take(&mut root, command, id);
@@ -269,9 +267,9 @@ fn root_without_a_capability_lacks_what_it_gives() {
             steps.take(&mut root, "shmlock ID", segment);
             steps.change(&mut root, &drop(CAP_IPC_OWNER));
             steps.take(&mut root, "getval ID 0", set);
-            steps.take(&mut root, "semset ID 51001 0 0600", set);
+            steps.take(&mut root, "set sem ID 51001 0 0600", set);
             steps.change(&mut root, &drop(CAP_SYS_ADMIN));
-            steps.take(&mut root, "semset ID 51001 0 0600", set);
+            steps.take(&mut root, "set sem ID 51001 0 0600", set);
             steps.take(&mut root, "semrm ID", set);
         },
         &[
@@ -280,7 +278,7 @@ fn root_without_a_capability_lacks_what_it_gives() {
             // Root of a container may lack CAP_SYS_RESOURCE from the start.
             ("msgset ID 16385", "*"),
             ("msgset ID 100", "= 0"),
-            ("semset ID 51001 0 0600", "= 0"),
+            ("set sem ID 51001 0 0600", "= 0"),
             ("capdrop 24", "= 0"),
             ("msgset ID 16385", "! EPERM"),
             ("msgset ID 100", "= 0"),
@@ -288,9 +286,9 @@ fn root_without_a_capability_lacks_what_it_gives() {
             ("shmlock ID", "! EPERM"),
             ("capdrop 15", "= 0"),
             ("getval ID 0", "! EACCES"),
-            ("semset ID 51001 0 0600", "= 0"),
+            ("set sem ID 51001 0 0600", "= 0"),
             ("capdrop 21", "= 0"),
-            ("semset ID 51001 0 0600", "! EPERM"),
+            ("set sem ID 51001 0 0600", "! EPERM"),
             ("semrm ID", "! EPERM"),
         ],
     );
@@ -353,7 +351,7 @@ fn a_thread_keeps_its_groups_in_a_pid_namespace_of_its_own() {
         |world, steps| {
             let mut program = world.program();
             let id = program.must(format!("semget 0 1 {CREATE}"));
-            program.must(format!("semset {id} 0 {STAFF} 0640"));
+            program.must(format!("set sem {id} 0 {STAFF} 0640"));
             program.must(format!("groups {STAFF}"));
             program.must(format!("resgid {ANN} {ANN} {ANN}"));
             program.must("newpids");
@@ -434,9 +432,9 @@ fn a_receiver_is_judged_again_by_ipc_set_with_its_groups_behaviour_72() {
         |world, steps| {
             let mut root = world.program();
             let queue = root.must(format!("msgget 0 {CREATE}"));
-            root.must(format!("msggive {queue} 0 0 0666"));
+            root.must(format!("set msg {queue} 0 0 0666"));
             let set = root.must(format!("semget 0 1 {CREATE}"));
-            root.must(format!("semset {set} 0 0 0666"));
+            root.must(format!("set sem {set} 0 0 0666"));
             let [mut member, mut stranger, mut waiter] = [ANN, BOB, BOB].map(|uid| {
                 let mut program = world.program();
                 program.must(format!("resgid {uid} {uid} {uid}"));
@@ -459,20 +457,20 @@ fn a_receiver_is_judged_again_by_ipc_set_with_its_groups_behaviour_72() {
                     .iter()
                     .all(|program| waits(program.pid(), world))
             });
-            steps.take(&mut root, "msggive ID 0 53000 0060", queue);
+            steps.take(&mut root, "set msg ID 0 53000 0060", queue);
             steps.0.push(("stranger".into(), stranger.answer()));
             steps.take(&mut root, "msgsnd ID 1 0 first", queue);
             steps.0.push(("member".into(), member.answer()));
-            steps.take(&mut root, "semset ID 0 0 0600", set);
+            steps.take(&mut root, "set sem ID 0 0 0600", set);
             steps.take(&mut root, "semop ID 0:1", set);
             steps.0.push(("waiter".into(), waiter.answer()));
         },
         &[
-            ("msggive ID 0 53000 0060", "= 0"),
+            ("set msg ID 0 53000 0060", "= 0"),
             ("stranger", "! EACCES"),
             ("msgsnd ID 1 0 first", "= 0"),
             ("member", "= 5 1 first"),
-            ("semset ID 0 0 0600", "= 0"),
+            ("set sem ID 0 0 0600", "= 0"),
             ("semop ID 0:1", "= 0"),
             ("waiter", "= 0"),
         ],

@@ -75,16 +75,19 @@ fn a_login_is_the_same_user_everywhere_whatever_its_number() {
     let mut bob = world.program(2, 52_001);
     assert_eq!(ann.must(format!("getval {id} 0")), 0);
     // In the numbers of who asks.
-    assert_eq!(ann.ask(format!("semown {id}")), "= 52101 52101 52101 52101");
+    assert_eq!(
+        ann.ask(format!("stat sem {id} uid gid cuid cgid")),
+        "= 52101 52101 52101 52101"
+    );
     assert_eq!(bob.ask(format!("getval {id} 0")), "! EACCES");
     assert_eq!(bob.ask(format!("semop {id} 0:1")), "! EACCES");
     assert_eq!(bob.ask(format!("semrm {id}")), "! EPERM");
     assert_eq!(ann.must(format!("semop {id} 0:1")), 0);
     // She gives it to bob, whose number she knows as that of node 2.
-    ann.must(format!("semset {id} 52001 53100 0600"));
+    ann.must(format!("set sem {id} 52001 53100 0600"));
     let mut local = world.program(1, 52_002);
     assert_eq!(
-        local.ask(format!("semown {id}")),
+        local.ask(format!("stat sem {id} uid gid cuid cgid")),
         "= 52002 53000 52001 52001"
     );
     assert_eq!(bob.must(format!("semrm {id}")), 0);
@@ -120,13 +123,13 @@ fn an_unknown_login_is_one_of_the_others_and_owns_nothing() {
     let mut eve = world.program(2, 52_200);
     let id = world.set_of(52_001);
     assert_eq!(eve.ask(format!("getval {id} 0")), "! EACCES");
-    root.must(format!("semset {id} 52001 52001 0604"));
+    root.must(format!("set sem {id} 52001 52001 0604"));
     assert_eq!(eve.must(format!("getval {id} 0")), 0);
     assert_eq!(eve.ask(format!("semop {id} 0:1")), "! EACCES");
     assert_eq!(eve.ask(format!("semrm {id}")), "! EPERM");
     // Not what somebody else's number is either: that is a user of its own.
     for uid in [65_534, 52_200] {
-        root.must(format!("semset {id} {uid} {uid} 0660"));
+        root.must(format!("set sem {id} {uid} {uid} 0660"));
         assert_eq!(eve.ask(format!("getval {id} 0")), "! EACCES");
         assert_eq!(eve.ask(format!("semrm {id}")), "! EPERM");
     }
@@ -157,7 +160,7 @@ fn groups_are_those_of_the_login_at_the_home() {
     let id = world.set_of(0);
     world
         .program(1, 0)
-        .must(format!("semset {id} 0 53000 0060"));
+        .must(format!("set sem {id} 0 53000 0060"));
     let mut ann = world.program(2, 52_101);
     assert_eq!(ann.must(format!("getval {id} 0")), 0);
     // What a process has on its own node does not travel.
@@ -177,7 +180,7 @@ fn root_that_is_kept_may_elsewhere_what_it_may_at_home() {
     let id = world.set_of(52_001);
     let mut root = world.program(2, 0);
     assert_eq!(root.must(format!("getval {id} 0")), 0);
-    root.must(format!("semset {id} 52101 52101 0600"));
+    root.must(format!("set sem {id} 52101 52101 0600"));
     root.must("capdrop 15");
     assert_eq!(root.ask(format!("getval {id} 0")), "! EACCES");
     root.must("capdrop 21");
@@ -202,7 +205,7 @@ fn root_that_is_squashed_is_nobody_but_on_its_own_node() {
     }
     let mut local = world.program(1, 0);
     assert_eq!(local.must(format!("getval {anns} 0")), 0);
-    local.must(format!("semset {roots} 0 0 0604"));
+    local.must(format!("set sem {roots} 0 0 0604"));
     assert_eq!(root.must(format!("getval {roots} 0")), 0);
     let own = root.must(format!("semget 0 1 {CREATE}"));
     assert_eq!(root.must(format!("semrm {own}")), 0);

@@ -30,7 +30,8 @@ use crate::call::{Call, Reply};
 use crate::census::Census;
 use crate::{Kind, Limits, NodeId, ObjectId};
 
-/// The version of everything in this module but the hello.
+/// The version of everything in this module but the hello. Version 1 had no
+/// request behind [`Request::Status`], and no response behind [`Response::Rows`].
 pub const VERSION: u16 = 2;
 /// The longest frame that is sent as one packet: a message of the kernel's
 /// default `msgmax`, with its header.

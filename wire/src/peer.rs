@@ -11,7 +11,8 @@ use crate::call::{Call, Reply};
 use crate::coherence;
 use crate::{Incarnation, Kind, NodeId, ObjectId};
 
-/// The lowest and the highest version that this build speaks.
+/// The lowest and the highest version that this build speaks. In version 1 a
+/// caller had no capabilities, and nobody asked for a census.
 pub const VERSIONS: (u16, u16) = (2, 2);
 /// Tells a peer's connection from a stranger's: "peer" in ASCII.
 pub const MAGIC: u32 = 0x7065_6572;

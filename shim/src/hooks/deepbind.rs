@@ -40,51 +40,46 @@ pub(crate) fn prepare(keep: bool) {
     }
 }
 
+/// What takes flags away, and then a jump to the real function with all arguments
+/// as they came: it sees the program as its caller.
+macro_rules! pass_on {
+    ($real:ident, $($flags:literal),+) => {
+        naked_asm!(
+            $($flags,)+
+            "cmp qword ptr [rip + {real}], 0",
+            "jne 2f",
+            // Three words and the return address: aligned.
+            "push rdi",
+            "push rsi",
+            "push rdx",
+            "call {look_up}",
+            "pop rdx",
+            "pop rsi",
+            "pop rdi",
+            "2:",
+            "jmp qword ptr [rip + {real}]",
+            passed = sym PASSED,
+            real = sym $real,
+            look_up = sym look_up,
+        )
+    };
+}
+
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 unsafe extern "C" fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void {
-    naked_asm!(
-        "and esi, [rip + {passed}]",
-        "cmp qword ptr [rip + {real}], 0",
-        "jne 2f",
-        // Three words and the return address: aligned.
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "call {look_up}",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "2:",
-        "jmp qword ptr [rip + {real}]",
-        passed = sym PASSED,
-        real = sym REAL_DLOPEN,
-        look_up = sym look_up,
-    )
+    pass_on!(REAL_DLOPEN, "and esi, [rip + {passed}]")
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 unsafe extern "C" fn dlmopen(namespace: c_long, file: *const c_char, flags: c_int) -> *mut c_void {
-    naked_asm!(
+    pass_on!(
+        REAL_DLMOPEN,
         // LM_ID_BASE, <dlfcn.h>: the program's own namespace.
         "test rdi, rdi",
         "jnz 3f",
         "and edx, [rip + {passed}]",
-        "3:",
-        "cmp qword ptr [rip + {real}], 0",
-        "jne 2f",
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "call {look_up}",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "2:",
-        "jmp qword ptr [rip + {real}]",
-        passed = sym PASSED,
-        real = sym REAL_DLMOPEN,
-        look_up = sym look_up,
+        "3:"
     )
 }

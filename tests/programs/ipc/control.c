@@ -10,11 +10,6 @@
 #include <sys/shm.h>
 #include <time.h>
 
-union semun {
-    int val;
-    void *buf;
-};
-
 static _Alignas(long) char buffer[1 << 16];
 
 static void *pointer(const struct line *l, int word)
@@ -78,7 +73,8 @@ static const struct field fields[] = {
     FIELD("shm", shmid_ds, "ctime", shm_ctime),
 };
 
-static void tell_field(struct line *l, const char *kind, const char *name, const char *ds)
+/* Whether the kind's structure has such a field, and its value. */
+static int field_of(const char *kind, const char *name, const char *ds, long *value)
 {
     for (size_t f = 0; f < sizeof fields / sizeof *fields; f++) {
         const struct field *field = &fields[f];
@@ -86,21 +82,30 @@ static void tell_field(struct line *l, const char *kind, const char *name, const
             continue;
         const char *bytes = ds + field->offset;
         if (field->size == sizeof(long))
-            return succeed(l, *(const long *)bytes);
-        if (field->size == sizeof(int))
-            return succeed(l, *(const int *)bytes);
-        return succeed(l, *(const unsigned short *)bytes);
+            *value = *(const long *)bytes;
+        else if (field->size == sizeof(int))
+            *value = *(const int *)bytes;
+        else
+            *value = *(const unsigned short *)bytes;
+        return 1;
     }
-    add(l, "? no such field");
+    return 0;
 }
 
-/* stat KIND ID FIELD: what IPC_STAT says */
-static void stat_field(struct line *l)
+/* stat KIND ID FIELD...: what IPC_STAT says */
+static void stat_fields(struct line *l)
 {
+    long value;
     memset(buffer, 0xff, sizeof(struct shmid_ds));
     if (control(text(l, 1), (int)number(l, 2), 0, IPC_STAT, buffer) == -1)
         return fail(l);
-    tell_field(l, text(l, 1), text(l, 3), buffer);
+    for (int w = 3; w < l->count; w++) {
+        if (!field_of(text(l, 1), text(l, w), buffer, &value)) {
+            l->answer[0] = 0;
+            return add(l, "? no such field");
+        }
+        add(l, w == 3 ? "= %ld" : " %ld", value);
+    }
 }
 
 /* stat_index KIND COMMAND INDEX: the id that SEM_STAT and its like return */
@@ -247,7 +252,7 @@ static void write_text(struct line *l)
 
 const struct command controls[] = {
     {"control", 5, any_control},
-    {"stat", 3, stat_field},
+    {"stat", 3, stat_fields},
     {"stat_index", 3, stat_index},
     {"set", 5, set},
     {"totals", 3, totals},

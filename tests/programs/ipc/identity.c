@@ -1,5 +1,5 @@
-/* Commands that change who this process, or one thread of it, is; and what
- * shows whose an object is. */
+/* Commands that change who this process, or one thread of it, is, and what shows
+ * who it was taken for. */
 #include "ipc.h"
 
 #include <grp.h>
@@ -7,19 +7,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/sem.h>
-#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-union semun {
-    int val;
-    struct semid_ds *buf;
-};
+#define MOST_GROUPS 64
 
 /* A change of user clears what ends us with our driver. */
 static void changed(struct line *l, long result)
@@ -51,16 +46,65 @@ static void groups(struct line *l)
     changed(l, setgroups((size_t)l->count - 1, list));
 }
 
+static struct __user_cap_header_struct version = {_LINUX_CAPABILITY_VERSION_3, 0};
+
+static long capabilities(struct __user_cap_data_struct half[2])
+{
+    return syscall(SYS_capget, &version, half);
+}
+
 /* capdrop CAPABILITY: not effective any more, in this thread */
 static void capdrop(struct line *l)
 {
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct data[2];
+    struct __user_cap_data_struct half[2];
     long capability = number(l, 1);
-    if (syscall(SYS_capget, &header, data) == -1)
+    if (capabilities(half) == -1)
         return fail(l);
-    data[capability / 32].effective &= ~(1U << capability % 32);
-    tell(l, syscall(SYS_capset, &header, data));
+    half[capability / 32].effective &= ~(1U << capability % 32);
+    tell(l, syscall(SYS_capset, &version, half));
+}
+
+static long keep_only(unsigned long set)
+{
+    struct __user_cap_data_struct half[2];
+    if (capabilities(half) == -1)
+        return -1;
+    for (int i = 0; i < 2; i++) {
+        unsigned kept = (unsigned)(set >> 32 * i);
+        half[i].effective = half[i].permitted & kept;
+        half[i].permitted &= kept;
+        half[i].inheritable = 0;
+    }
+    return syscall(SYS_capset, &version, half);
+}
+
+/* Another user, group and list of groups, for good. */
+static int become(uid_t uid, gid_t gid, const gid_t *list, size_t count)
+{
+    if (setgroups(count, list) == -1 || setresgid(gid, gid, gid) == -1)
+        return -1;
+    return setresuid(uid, uid, uid);
+}
+
+/* setuid UID: and as group, with no others */
+static void set_user(struct line *l)
+{
+    unsigned id = (unsigned)number(l, 1);
+    changed(l, become(id, id, NULL, 0));
+}
+
+/* identity UID GID CAPABILITIES GROUP...: becomes that user with these
+ * groups and this set of capabilities */
+static void identity(struct line *l)
+{
+    gid_t list[MOST_GROUPS];
+    size_t count = 0;
+    for (int w = 4; w < l->count && count < MOST_GROUPS; w++)
+        list[count++] = (gid_t)number(l, w);
+    if (prctl(PR_SET_KEEPCAPS, 1) == -1 ||
+        become((uid_t)number(l, 1), (gid_t)number(l, 2), list, count) == -1)
+        return fail(l);
+    changed(l, keep_only(strtoul(text(l, 3), NULL, 0)));
 }
 
 /* userns: goes into a user namespace of its own, where it has all capabilities */
@@ -88,11 +132,7 @@ static void as_user(struct line *l)
     pthread_t thread;
     other.uid = (uid_t)number(l, 1);
     other.answer = l->answer;
-    other.line[0] = 0;
-    for (int w = 2; w < l->count; w++) {
-        strncat(other.line, l->word[w], sizeof other.line - strlen(other.line) - 2);
-        strcat(other.line, " ");
-    }
+    command_from(l, 2, other.line, sizeof other.line);
     errno = pthread_create(&thread, NULL, as_other, NULL);
     if (errno)
         return fail(l);
@@ -130,41 +170,10 @@ static void sockets(struct line *l)
             add(l, " %lu", file.st_ino);
 }
 
-/* semset ID UID GID MODE */
-static void semset(struct line *l)
-{
-    struct semid_ds ds = {0};
-    ds.sem_perm.uid = (uid_t)number(l, 2);
-    ds.sem_perm.gid = (gid_t)number(l, 3);
-    ds.sem_perm.mode = (unsigned short)number(l, 4);
-    tell(l, semctl((int)number(l, 1), 0, IPC_SET, (union semun){.buf = &ds}));
-}
-
-/* semown ID: uid, gid, cuid, cgid */
-static void semown(struct line *l)
-{
-    struct semid_ds ds;
-    if (semctl((int)number(l, 1), 0, IPC_STAT, (union semun){.buf = &ds}) == -1)
-        return fail(l);
-    add(l, "= %u %u %u %u", ds.sem_perm.uid, ds.sem_perm.gid, ds.sem_perm.cuid, ds.sem_perm.cgid);
-}
-
-/* msggive ID UID GID MODE */
-static void msggive(struct line *l)
-{
-    struct msqid_ds ds;
-    if (msgctl((int)number(l, 1), IPC_STAT, &ds) == -1)
-        return fail(l);
-    ds.msg_perm.uid = (uid_t)number(l, 2);
-    ds.msg_perm.gid = (gid_t)number(l, 3);
-    ds.msg_perm.mode = (unsigned short)number(l, 4);
-    tell(l, msgctl((int)number(l, 1), IPC_SET, &ds));
-}
-
 const struct command identities[] = {
-    {"resuid", 3, resuid},   {"resgid", 3, resgid}, {"groups", 0, groups},
-    {"capdrop", 1, capdrop}, {"as", 2, as_user},    {"userns", 0, enter_user_namespace},
-    {"vforkop", 3, vforkop}, {"sockets", 0, sockets}, {"semset", 4, semset},
-    {"newpids", 0, new_pids}, {"semown", 1, semown},   {"msggive", 4, msggive},
+    {"setuid", 1, set_user},   {"identity", 3, identity}, {"resuid", 3, resuid},
+    {"resgid", 3, resgid},     {"groups", 0, groups},     {"capdrop", 1, capdrop},
+    {"userns", 0, enter_user_namespace}, {"newpids", 0, new_pids}, {"as", 2, as_user},
+    {"vforkop", 3, vforkop},   {"sockets", 0, sockets},
     {NULL, 0, NULL},
 };

@@ -38,7 +38,7 @@ struct command {
 };
 
 extern const struct command semaphores[], queues[], memory[], mappings[], processes[], births[],
-    churning[], places[], controls[], users[], listing[], many_objects[], swarms[], traps[],
+    churning[], places[], controls[], listing[], many_objects[], swarms[], traps[],
     identities[];
 
 /* The answers. */
@@ -50,6 +50,16 @@ void tell(struct line *, long result);
 
 long number(const struct line *, int word);      /* 0 when there is no such word */
 const char *text(const struct line *, int word); /* "" when there is none */
+
+/* The words from one on, as a command that perform can run. */
+void command_from(const struct line *, int word, char *to, size_t room);
+
+/* The fourth argument of semctl(2), which every program defines itself. */
+union semun {
+    int val;
+    void *buf;
+    unsigned short *array;
+};
 
 /* Places in memory, which tests know by number. */
 #define SLOTS 32

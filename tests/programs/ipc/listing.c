@@ -7,10 +7,6 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
-union semun {
-    struct semid_ds *buf;
-};
-
 /* at KIND COMMAND INDEX: the id at this index, and how large the object is */
 static void at(struct line *l)
 {

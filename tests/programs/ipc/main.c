@@ -41,6 +41,15 @@ const char *text(const struct line *line, int word)
     return word < line->count ? line->word[word] : "";
 }
 
+void command_from(const struct line *line, int word, char *to, size_t room)
+{
+    to[0] = 0;
+    for (; word < line->count; word++) {
+        strncat(to, line->word[word], room - strlen(to) - 2);
+        strcat(to, " ");
+    }
+}
+
 void perform(char *words, char *answer)
 {
     struct line line = {.answer = answer};
@@ -50,7 +59,7 @@ void perform(char *words, char *answer)
          w = strtok_r(NULL, " \n", &rest))
         line.word[line.count++] = w;
     const struct command *tables[] = {semaphores, queues, memory, mappings, processes, births,
-                                      churning, places, controls, users, listing, many_objects,
+                                      churning, places, controls, listing, many_objects,
                                       swarms, traps, identities};
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct command *c = tables[t]; c->name; c++)

@@ -1,5 +1,5 @@
-/* Commands on many objects at once. Their ids stay here: an answer has no room
- * for them, and a test need not know them. */
+/* Commands on many objects at once. The ids mostly stay here: an answer has no
+ * room for all, and a test need not know them. */
 #include "ipc.h"
 
 #include <sys/msg.h>
@@ -10,11 +10,6 @@
 
 static int ids[MOST];
 static long count;
-
-union semun {
-    int val;
-    unsigned short *array;
-};
 
 static int get(const char *kind, key_t key, int flags)
 {
@@ -36,6 +31,31 @@ static void many(struct line *l)
             return fail(l);
     }
     succeed(l, count);
+}
+
+/* getmany KIND FIRST COUNT FLAGS: the ids of COUNT keys, -1 for EEXIST */
+static void get_many(struct line *l)
+{
+    add(l, "=");
+    for (long i = 0; i < number(l, 3); i++) {
+        int id = get(text(l, 1), (key_t)(number(l, 2) + i), (int)number(l, 4));
+        if (id == -1 && errno != EEXIST) {
+            l->answer[0] = 0;
+            return fail(l);
+        }
+        add(l, " %d", id);
+    }
+}
+
+/* exhaust KIND FLAGS: private objects until there is no space; how many */
+static void exhaust(struct line *l)
+{
+    long made = 0;
+    while (get(text(l, 1), IPC_PRIVATE, (int)number(l, 2)) != -1)
+        made++;
+    if (errno != ENOSPC)
+        return fail(l);
+    succeed(l, made);
 }
 
 /* many_save PATH, many_load PATH: how the ids of private objects get about */
@@ -156,6 +176,8 @@ static void set_differ(struct line *l)
 
 const struct command many_objects[] = {
     {"many", 4, many},
+    {"getmany", 4, get_many},
+    {"exhaust", 2, exhaust},
     {"many_save", 1, save},
     {"many_load", 1, load},
     {"many_post", 1, post},

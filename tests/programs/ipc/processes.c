@@ -1,13 +1,9 @@
-/* Commands on processes, threads, signals, and many keys at once. */
+/* Commands on processes, threads and signals. */
 #include "ipc.h"
 
-#include <grp.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/msg.h>
 #include <sys/prctl.h>
-#include <sys/sem.h>
-#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -175,11 +171,7 @@ static void *in_thread(void *nothing)
 /* thread COMMAND */
 static void start_thread(struct line *l)
 {
-    other.line[0] = 0;
-    for (int w = 1; w < l->count; w++) {
-        strncat(other.line, l->word[w], sizeof other.line - strlen(other.line) - 2);
-        strcat(other.line, " ");
-    }
+    command_from(l, 1, other.line, sizeof other.line);
     errno = pthread_create(&other.thread, NULL, in_thread, NULL);
     tell(l, errno ? -1 : 0);
 }
@@ -191,52 +183,11 @@ static void join(struct line *l)
     add(l, "%s", other.answer);
 }
 
-/* setuid UID: and as group, with no others */
-static void become(struct line *l)
-{
-    unsigned id = (unsigned)number(l, 1);
-    if (setgroups(0, NULL) == -1 || setgid(id) == -1 || setuid(id) == -1)
-        return fail(l);
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* which a change of user clears */
-    succeed(l, 0);
-}
+/* kill PID SIGNAL */
+static void send_signal(struct line *l) { tell(l, kill((pid_t)number(l, 1), (int)number(l, 2))); }
 
 /* closeall: every descriptor but the standard ones */
 static void close_all(struct line *l) { tell(l, close_range(3, ~0U, 0)); }
-
-static int get(const char *kind, key_t key, int flags)
-{
-    if (strcmp(kind, "sem") == 0)
-        return semget(key, 1, flags);
-    if (strcmp(kind, "msg") == 0)
-        return msgget(key, flags);
-    return shmget(key, 4096, flags);
-}
-
-/* getmany KIND FIRST COUNT FLAGS: the ids of COUNT keys, -1 for EEXIST */
-static void get_many(struct line *l)
-{
-    add(l, "=");
-    for (long i = 0; i < number(l, 3); i++) {
-        int id = get(text(l, 1), (key_t)(number(l, 2) + i), (int)number(l, 4));
-        if (id == -1 && errno != EEXIST) {
-            l->answer[0] = 0;
-            return fail(l);
-        }
-        add(l, " %d", id);
-    }
-}
-
-/* exhaust KIND FLAGS: private objects until there is no space; how many */
-static void exhaust(struct line *l)
-{
-    long made = 0;
-    while (get(text(l, 1), IPC_PRIVATE, (int)number(l, 2)) != -1)
-        made++;
-    if (errno != ENOSPC)
-        return fail(l);
-    succeed(l, made);
-}
 
 const struct command processes[] = {
     {"daemonize", 0, daemonize},
@@ -244,7 +195,6 @@ const struct command processes[] = {
     {"child", 2, ask_child},  {"reap", 1, reap},       {"exec", 0, exec_anew},
     {"exit", 0, leave},       {"handle", 2, handle},   {"caught", 0, count_caught},
     {"ignore", 1, ignore},    {"thread", 1, start_thread}, {"join", 0, join},
-    {"setuid", 1, become},    {"closeall", 0, close_all},  {"getmany", 4, get_many},
-    {"exhaust", 2, exhaust},
+    {"kill", 2, send_signal}, {"closeall", 0, close_all},
     {NULL, 0, NULL},
 };

@@ -4,12 +4,6 @@
 #include <sys/sem.h>
 #include <time.h>
 
-union semun {
-    int val;
-    struct semid_ds *buf;
-    unsigned short *array;
-};
-
 static size_t operations(const struct line *line, int first, struct sembuf *ops)
 {
     size_t count = 0;

@@ -17,7 +17,6 @@
 
 mod case;
 mod cases;
-mod pending;
 mod report;
 mod run;
 mod stage;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::thread;
 
-use dipc_tests::{Cluster, skip};
+use dipc_tests::{Cluster, apart, skip};
 use nix::unistd::geteuid;
 
+use crate::Section;
 use crate::case::Case;
-use crate::stage::{Stage, World, has_namespaces};
-use crate::{Section, pending};
+use crate::stage::{Stage, World};
 
 /// What came of a case in a world.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,10 +21,6 @@ pub(crate) enum Outcome {
     Differs(&'static str),
     /// It was seen to be otherwise. The thread has said how.
     Failed,
-    /// It failed, as was known.
-    Pending(&'static str),
-    /// It passed, against what was known.
-    NoLongerPending,
     /// This machine or user cannot try it, for this reason.
     Skipped(&'static str),
 }
@@ -81,15 +77,14 @@ pub(crate) fn all(sections: &'static [Section], selection: &Selection) -> Outcom
 
 /// What is wrong, a line each.
 pub(crate) fn complaints(outcomes: &Outcomes) -> Vec<String> {
-    let complaint = |((number, world), outcome): (&(u32, World), &Outcome)| {
-        let what = match outcome {
-            Outcome::Failed => "fails",
-            Outcome::NoLongerPending => "passes: take it out of pending.rs",
-            _ => return None,
-        };
-        Some(format!("behaviour {number}, {}: {what}", world.name()))
+    let failed = outcomes
+        .iter()
+        .filter(|(_, outcome)| **outcome == Outcome::Failed);
+    let complaint = |(number, world): &(u32, World)| {
+        let world = world.name();
+        format!("behaviour {number}, {world}: fails")
     };
-    outcomes.iter().filter_map(complaint).collect()
+    failed.map(|(case, _)| complaint(case)).collect()
 }
 
 /// Says what was not tried, and why.
@@ -132,7 +127,6 @@ fn play(case: &Case, world: World, cluster: &Cluster) -> Outcome {
         return Outcome::Skipped(why);
     }
     let what = format!("behaviour {}, {}", case.number, world.name());
-    let waits_for = pending::reason(case.number, world);
     // A thread of its own, so that a panic names the case and ends only that.
     let played = thread::scope(|scope| {
         let act = || {
@@ -143,12 +137,10 @@ fn play(case: &Case, world: World, cluster: &Cluster) -> Outcome {
         let thread = thread::Builder::new().name(what).spawn_scoped(scope, act);
         thread.expect("a thread").join()
     });
-    match (played, waits_for) {
-        (Ok(_), Some(_)) => Outcome::NoLongerPending,
-        (Ok(None), None) => Outcome::Passed,
-        (Ok(Some(reason)), None) => Outcome::Differs(reason),
-        (Err(_), Some(reason)) => Outcome::Pending(reason),
-        (Err(_), None) => Outcome::Failed,
+    match played {
+        Ok(None) => Outcome::Passed,
+        Ok(Some(reason)) => Outcome::Differs(reason),
+        Err(_) => Outcome::Failed,
     }
 }
 
@@ -157,7 +149,7 @@ fn impossible(case: &Case, world: World) -> Option<&'static str> {
     if case.needs_root && !geteuid().is_root() {
         return Some("not root");
     }
-    if world == World::Kernel && !*NAMESPACES.get_or_init(has_namespaces) {
+    if world == World::Kernel && !*NAMESPACES.get_or_init(|| apart::refusal().is_none()) {
         return Some("no IPC namespace of its own");
     }
     None

@@ -1,17 +1,13 @@
 //! The worlds that a case is played in, and who plays.
 
-use std::fs::File;
-use std::io;
 use std::ops::{Deref, DerefMut};
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use dipc_tests::apart::{Namespace, apart};
 use dipc_tests::observe::{all_threads_are_stopped, waits_in_kernel};
 use dipc_tests::{Cluster, Node, Program, wait};
-use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
-use nix::unistd::{getegid, geteuid};
 
 /// Above the largest pid of Linux: where pids of other nodes carry their node.
 const NODE_SHIFT: u32 = 22;
@@ -45,6 +41,7 @@ impl World {
 pub(crate) struct Stage<'w> {
     world: World,
     cluster: &'w Cluster,
+    /// Which the first participant made for all of a case.
     namespace: Option<Namespace>,
     started: usize,
     difference: Option<&'static str>,
@@ -54,12 +51,6 @@ pub(crate) struct Stage<'w> {
 pub(crate) struct Participant<'w> {
     program: Program,
     node: Option<&'w Node>,
-}
-
-/// The namespaces that the first participant made for all of a case.
-pub(crate) struct Namespace {
-    user: Option<File>,
-    ipc: File,
 }
 
 impl<'w> Stage<'w> {
@@ -146,75 +137,14 @@ impl<'w> Stage<'w> {
             change(command);
             match &self.namespace {
                 Some(namespace) => namespace.enter(command),
-                None => Namespace::begin(command),
-            }
+                None => apart(command),
+            };
         });
         if self.namespace.is_none() {
             self.namespace = Some(Namespace::of(&program));
         }
         program
     }
-}
-
-/// Whether programs can be given an IPC namespace of their own here.
-pub(crate) fn has_namespaces() -> bool {
-    let mut command = Command::new("true");
-    Namespace::begin(&mut command);
-    command.status().is_ok_and(|status| status.success())
-}
-
-impl Namespace {
-    /// Has a command run in new namespaces. For an ordinary user that takes a
-    /// user namespace too, in which he is who he is.
-    pub(crate) fn begin(command: &mut Command) {
-        let root = geteuid().is_root();
-        let maps = [
-            ("/proc/self/setgroups", "deny".to_owned()),
-            ("/proc/self/uid_map", format!("{0} {0} 1", geteuid())),
-            ("/proc/self/gid_map", format!("{0} {0} 1", getegid())),
-        ];
-        let prepare = move || {
-            if root {
-                return Ok(unshare(CloneFlags::CLONE_NEWIPC)?);
-            }
-            unshare(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUSER)?;
-            for (path, text) in &maps {
-                std::fs::write(path, text)?;
-            }
-            Ok(())
-        };
-        in_child(command, prepare);
-    }
-
-    fn of(program: &Program) -> Self {
-        let open = |kind: &str| {
-            let path = format!("/proc/{}/ns/{kind}", program.pid());
-            File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
-        };
-        Namespace {
-            user: (!geteuid().is_root()).then(|| open("user")),
-            ipc: open("ipc"),
-        }
-    }
-
-    fn enter(&self, command: &mut Command) {
-        let duplicate = |file: &File| file.try_clone().expect("a descriptor");
-        let user = self.user.as_ref().map(duplicate);
-        let ipc = duplicate(&self.ipc);
-        in_child(command, move || {
-            if let Some(user) = &user {
-                setns(user, CloneFlags::CLONE_NEWUSER)?;
-            }
-            Ok(setns(&ipc, CloneFlags::CLONE_NEWIPC)?)
-        });
-    }
-}
-
-fn in_child(command: &mut Command, act: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
-    // SAFETY: between fork and exec `act` makes system calls only: it opens
-    // short paths, which the standard library does without allocating, and it
-    // formats and locks nothing.
-    unsafe { command.pre_exec(act) };
 }
 
 impl Participant<'_> {

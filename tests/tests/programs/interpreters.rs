@@ -3,13 +3,15 @@
 
 use std::path::Path;
 
-use dipc_tests::{Cluster, Program};
+use dipc_tests::{Cluster, Program, skip};
 
 use crate::{distributed, objects, until_no_objects};
 
 /// A language and its script.
 pub(crate) struct Actor {
     pub(crate) interpreter: &'static str,
+    /// What must be installed, and a command that succeeds if it is.
+    pub(crate) needs: (&'static str, &'static [&'static str]),
     pub(crate) script: &'static str,
     /// What it says of what it finds out about its library's further functions.
     pub(crate) details: &'static str,
@@ -29,8 +31,14 @@ impl Actor {
         Program::drive(command)
     }
 
-    /// The play, with the second process on node `second`.
+    /// The play, with the second process on node `second`, if the language is
+    /// there.
     pub(crate) fn play(&self, second: usize) {
+        let what = format!("{} with every key distributed", self.interpreter);
+        let (package, check) = self.needs;
+        if !skip::unless_runs(&what, package, check) {
+            return;
+        }
         let cluster = Cluster::start(2);
         let mut a = self.start(&cluster, 1);
         a.must(format!("create {KEY}"));

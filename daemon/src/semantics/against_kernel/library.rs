@@ -7,6 +7,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
+use dipc_tests::apart::can_be_apart;
 use dipc_tests::observe::all_threads_sleep;
 use dipc_tests::wait::until;
 use dipc_tests::{Cluster, Node};
@@ -17,7 +18,7 @@ use super::campaign::{campaign, setting};
 use super::generate::Shape;
 use super::history::ACTORS;
 use super::judge::{Disagreement, Target, judge};
-use super::namespace::{conductor, identities, is_permitted};
+use super::namespace::{conductor, identities};
 use super::plan::{Plan, Planned, Waits};
 use crate::semantics::{Credentials, Rights};
 
@@ -138,7 +139,7 @@ impl Target for Library {
 }
 
 fn compare(nodes: usize, what: &str, calls: u64) {
-    if is_permitted(what) {
+    if can_be_apart(what) {
         let share = setting("DIPC_DIFFERENTIAL_LIBRARY_CALLS").unwrap_or(calls);
         campaign(&mut Library::new(nodes), what, SHAPE, share, 60);
     }

@@ -1,11 +1,12 @@
 //! What is hard for a library that stands between program and kernel.
 
+use dipc_tests::apart::apart;
 use dipc_tests::{artifacts, wait};
 use nix::sys::signal::Signal;
 
 use super::{IPC_RMID, KINDS, PUBLIC, UNDO, get, queue, remove, segment, set};
 use crate::case::{Case, case};
-use crate::stage::{Namespace, Stage};
+use crate::stage::Stage;
 
 pub(crate) const CASES: &[Case] = &[
     case(
@@ -139,8 +140,7 @@ fn ids_apart(s: &mut Stage<'_>) {
     let mut a = s.participant();
     // Both kinds in one process, whose local ones are in a namespace of its own.
     let mut b = s.participant_with(|command| {
-        Namespace::begin(command);
-        command.env("DIPC_KEYS", "none");
+        apart(command).env("DIPC_KEYS", "none");
     });
     let key = s.key();
     for kind in KINDS {

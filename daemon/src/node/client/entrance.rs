@@ -1,0 +1,185 @@
+//! How a program comes in: its socket is accepted, also when descriptors are
+//! short; it says hello; and it is served until its connection ends.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use dipc_wire::frame::Encoded;
+use dipc_wire::local::{Hello, HelloReply, MAGIC, VERSION};
+use nix::sys::socket::{UnixCredentials, getsockopt, sockopt};
+use parking_lot::Mutex;
+use socket2::Socket;
+
+use super::super::Node;
+use super::super::identity::{Ids, Thread};
+use super::super::outbox::{Cut, Outbox, send_blocking};
+use super::super::reader::Reader;
+use super::{Client, ClientError};
+use crate::kernel::is_shortage;
+
+/// More unread bytes than this, and a program is given up: it asks one thing at
+/// a time, so it has one answer to read.
+const BACKLOG: usize = 64 << 20;
+/// How long nobody is accepted when not even the spare descriptor was to be had,
+/// and does not come back.
+const SHORTAGE: Duration = Duration::from_millis(100);
+
+/// Serves local programs, for ever.
+pub(in crate::node) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Result<()> {
+    let node = node.clone();
+    thread::Builder::new()
+        .name("clients".into())
+        .spawn(move || {
+            loop {
+                let spare = &node.descriptors.for_newcomer;
+                let accepted = listener.accept().or_else(|error| {
+                    if !is_shortage(&error) {
+                        return Err(error);
+                    }
+                    node.descriptors.say_short();
+                    spare.lend(|| listener.accept())
+                });
+                spare.refill();
+                match accepted {
+                    Ok((stream, _)) => {
+                        let node = node.clone();
+                        let serve = move || {
+                            let spare = &node.descriptors.for_newcomer;
+                            if node.serve_client(&stream) {
+                                drop(stream);
+                                spare.refill();
+                            } else {
+                                spare.keep(stream.into());
+                            }
+                        };
+                        let spawned = thread::Builder::new().stack_size(256 << 10).spawn(serve);
+                        if let Err(error) = spawned {
+                            tracing::error!(%error, "a program is turned away: no more threads");
+                        }
+                    }
+                    // Others are being turned away by it.
+                    Err(error) if is_shortage(&error) => spare.await_return(SHORTAGE),
+                    Err(error) => tracing::error!(%error, "a program is turned away"),
+                }
+            }
+        })?;
+    Ok(())
+}
+
+impl Node {
+    /// Serves a connection to its end; false when it was not let in.
+    fn serve_client(self: &Arc<Self>, stream: &Socket) -> bool {
+        let greeted = getsockopt(stream, sockopt::PeerCredentials)
+            .map_err(ClientError::Io)
+            .and_then(|peer| {
+                let mut reader = Reader::new(peer.pid());
+                let client = self.greet(stream, &mut reader, peer)?;
+                Ok(client.map(|client| (client, reader)))
+            });
+        let (client, mut reader) = match greeted {
+            Ok(Some(client)) => client,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was no program's");
+                return false;
+            }
+        };
+        let mut attaching = None;
+        let end = loop {
+            match self.serve_one(&client, stream, &mut reader, &mut attaching) {
+                Ok(true) => {}
+                Ok(false) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        let unread = matches!(end, Some(ClientError::Io(nix::Error::ECONNRESET)));
+        if let Some(error) = end.filter(|_| !unread) {
+            tracing::warn!(pid = client.process.pid, %error, "a program's connection is closed");
+        }
+        client.ended(unread);
+        if let Some(attaching) = attaching {
+            self.abandon(&client, attaching);
+        }
+        self.reap_spaces(&client.process);
+        true
+    }
+
+    /// Finds out who connects. `None`: it speaks another version, or there is no
+    /// room for it, and was told.
+    pub(super) fn greet(
+        self: &Arc<Self>,
+        stream: &Socket,
+        reader: &mut Reader,
+        peer: UnixCredentials,
+    ) -> Result<Option<Arc<Client>>, ClientError> {
+        let hello: Hello = loop {
+            if let Some(arrived) = reader.next_request()? {
+                break arrived.frame.message().map_err(|_| ClientError::Stranger)?;
+            }
+            if !reader.read(stream)? {
+                return Err(ClientError::Stranger);
+            }
+        };
+        if hello.magic != MAGIC {
+            return Err(ClientError::Stranger);
+        }
+        let same_version = hello.version == VERSION;
+        let copy = stream.try_clone();
+        let room = copy.as_ref().is_ok_and(|copy| self.descriptors.admit(copy));
+        let accepted = same_version && room;
+        let reply = HelloReply {
+            version: VERSION,
+            accepted,
+            node: self.me.node,
+        };
+        if !same_version {
+            tracing::warn!(
+                pid = peer.pid(),
+                theirs = hello.version,
+                ours = VERSION,
+                "a program has the libdipc.so of another version; give it the one of this daemon"
+            );
+        }
+        let (Ok(copy), true) = (copy, accepted) else {
+            let reply = Encoded::new(&reply, 0)?;
+            send_blocking(stream, [reply.as_ref(), &[]]).map_err(io_errno)?;
+            return Ok(None);
+        };
+        let outbox = Outbox::new(copy.into(), Cut::Packets, BACKLOG);
+        // 0 is what the kernel shows of all processes in other pid namespaces.
+        let pid = u32::try_from(peer.pid())
+            .ok()
+            .filter(|&pid| pid != 0)
+            .ok_or(ClientError::Namespace)?;
+        let pidfd = getsockopt(stream, sockopt::PeerPidfd)?;
+        let process = self
+            .processes
+            .enter(pid, peer.uid(), pidfd, |last| self.process_ended(last))
+            .map_err(io_errno)?;
+        let ids = Ids {
+            uid: peer.uid(),
+            gid: peer.gid(),
+        };
+        let client = Arc::new(Client {
+            node: self.clone(),
+            outbox,
+            thread: Arc::new(Thread::first(process.clone())),
+            process,
+            ids: Mutex::new(ids),
+            state: Mutex::default(),
+            serving: Mutex::default(),
+        });
+        client.process.connected(&client);
+        client
+            .outbox
+            .send([Encoded::new(&reply, 0)?.as_ref(), &[]])?;
+        Ok(Some(client))
+    }
+}
+
+fn io_errno(error: std::io::Error) -> ClientError {
+    ClientError::Io(nix::Error::from_raw(
+        error.raw_os_error().unwrap_or(libc::EIO),
+    ))
+}
