@@ -459,6 +459,36 @@ fn changed_mappings_stay_coherent_between_nodes() {
     assert_eq!(one.must(format!("shmstat {id}")), 2);
 }
 
+/// Dropping a page makes its next access a fault, at any moment of what the other
+/// node does with it: what the fault finds is neither a hole nor what was.
+#[test]
+fn a_page_that_is_dropped_while_another_node_writes_it_shows_no_zeros_and_nothing_old() {
+    const STEPS: i64 = 3_000;
+    let cluster = Cluster::start(2);
+    let [mut one, mut two] = [1, 2].map(|node| cluster.program(node));
+    let id = one.must(format!("shmget 0 {SIZE} {CREATE}"));
+    for program in [&mut one, &mut two] {
+        program.must(format!("shmat {id} 0"));
+    }
+    // Each node's turn to write, since one of them is the segment's home.
+    let [mut writer, mut reader] = [&mut one, &mut two];
+    for page in 0..2 {
+        let word = page * PAGE;
+        reader.begin(format!("drop_rising 0 {word} {STEPS}"));
+        assert_eq!(writer.must(format!("count_to 0 {word} {STEPS}")), 0);
+        assert_eq!(reader.answer(), "= 0");
+        std::mem::swap(&mut writer, &mut reader);
+    }
+    // Both write, and both drop.
+    let word = 2 * PAGE;
+    one.begin(format!("drop_xadd 0 {word} {STEPS}"));
+    assert_eq!(two.must(format!("drop_xadd 0 {word} {STEPS}")), 0);
+    assert_eq!(one.answer(), "= 0");
+    for program in [&mut one, &mut two] {
+        assert_eq!(program.must(format!("peek 0 {word}")), 2 * STEPS);
+    }
+}
+
 #[test]
 fn zeros_by_madv_remove_are_zeros_on_every_node() {
     let cluster = Cluster::start(2);
