@@ -287,20 +287,48 @@ fn shm_remap_replaces_what_lies_there_and_nothing_else_does() {
     };
     twins.segment(4 * PAGE);
     twins.all("poke 0 0 1");
-    // Which leaves its traces in shm_atime and shm_lpid here, and none there.
-    assert_eq!(twins.only("shmat_at $1 0 0 0"), "! EINVAL");
-    assert_eq!(twins.only(&pages("shmat_at $1 0 6P 0")), "! EINVAL");
-    twins.only(&pages(&format!("shmat_at $1 0 2P {REMAP}")));
-    twins.only("shmwho $0");
-    twins.only("poke 1 0 2");
-    assert_eq!(twins.only("peek 0 0"), "= 1");
-    assert_eq!(twins.only(&pages("peek 0 2P")), "= 2");
-    assert_eq!(twins.only(&pages("peek 0 6P")), "= 0");
-    assert_eq!(twins.only("shmstat $0").numbers()[0], 2);
-    twins.only("shmdt 0");
-    assert_eq!(twins.only("peek 1 0"), "= 2");
+    assert_eq!(twins.all("shmat_at $1 0 0 0"), "! EINVAL");
+    assert_eq!(twins.all(&pages("shmat_at $1 0 6P 0")), "! EINVAL");
+    assert_eq!(twins.all("shmwho $1"), "= 0 0 0 0");
+    twins.all(&pages(&format!("shmat_at $1 0 2P {REMAP}")));
+    twins.all("poke 1 0 2");
+    assert_eq!(twins.all("peek 0 0"), "= 1");
+    assert_eq!(twins.all(&pages("peek 0 2P")), "= 2");
+    assert_eq!(twins.all(&pages("peek 0 6P")), "= 0");
+    assert_eq!(twins.all("shmstat $0").numbers()[0], 2);
+    twins.all("shmdt 0");
+    assert_eq!(twins.all("peek 1 0"), "= 2");
     twins.all("shmdt 1");
     assert_eq!(twins.all(&format!("shmat $0 {REMAP}")), "! EINVAL");
+}
+
+#[test]
+fn a_shmat_that_fails_leaves_the_times_and_the_pid_of_others() {
+    let Some(mut twins) = attached("shmat of a taken address") else {
+        return;
+    };
+    twins.segment(SIZE);
+    twins.ask("fork");
+    twins.soon("child 0 shmat $1 0");
+    assert_eq!(twins.only("shmwho $1"), "= 1 0 1 0");
+    assert_eq!(twins.all("shmat_at $1 0 0 0"), "! EINVAL");
+    assert_eq!(twins.all("shmwho $1"), "= 1 0 1 0");
+    twins.all("shmat $1 0");
+    assert_eq!(twins.all("shmwho $1"), "= 2 1 1 0");
+    assert_eq!(twins.all("shmat_at $1 0 0 0"), "! EINVAL");
+    assert_eq!(twins.all("shmwho $1"), "= 2 1 1 0");
+}
+
+#[test]
+fn a_removed_segment_ends_with_a_shmat_that_fails_only_if_nobody_has_it() {
+    let Some(mut twins) = attached("shmat of a removed segment") else {
+        return;
+    };
+    twins.all("shmrm $0");
+    assert_eq!(twins.all("shmat_at $0 0 0 0"), "! EINVAL");
+    assert_eq!(twins.all("shmwho $0"), "= 1 1 1 0");
+    twins.all("shmdt 0");
+    assert_eq!(twins.all("shmat $0 0"), "! EINVAL");
 }
 
 #[test]
@@ -429,6 +457,36 @@ fn changed_mappings_stay_coherent_between_nodes() {
         assert_eq!(one.must(format!("peek 0 {offset}")), -round);
     }
     assert_eq!(one.must(format!("shmstat {id}")), 2);
+}
+
+/// Dropping a page makes its next access a fault, at any moment of what the other
+/// node does with it: what the fault finds is neither a hole nor what was.
+#[test]
+fn a_page_that_is_dropped_while_another_node_writes_it_shows_no_zeros_and_nothing_old() {
+    const STEPS: i64 = 3_000;
+    let cluster = Cluster::start(2);
+    let [mut one, mut two] = [1, 2].map(|node| cluster.program(node));
+    let id = one.must(format!("shmget 0 {SIZE} {CREATE}"));
+    for program in [&mut one, &mut two] {
+        program.must(format!("shmat {id} 0"));
+    }
+    // Each node's turn to write, since one of them is the segment's home.
+    let [mut writer, mut reader] = [&mut one, &mut two];
+    for page in 0..2 {
+        let word = page * PAGE;
+        reader.begin(format!("drop_rising 0 {word} {STEPS}"));
+        assert_eq!(writer.must(format!("count_to 0 {word} {STEPS}")), 0);
+        assert_eq!(reader.answer(), "= 0");
+        std::mem::swap(&mut writer, &mut reader);
+    }
+    // Both write, and both drop.
+    let word = 2 * PAGE;
+    one.begin(format!("drop_xadd 0 {word} {STEPS}"));
+    assert_eq!(two.must(format!("drop_xadd 0 {word} {STEPS}")), 0);
+    assert_eq!(one.answer(), "= 0");
+    for program in [&mut one, &mut two] {
+        assert_eq!(program.must(format!("peek 0 {word}")), 2 * STEPS);
+    }
 }
 
 #[test]

@@ -139,7 +139,8 @@ pub enum Call {
         lock: bool,
     },
     /// The home's part of `shmat`: count one more attachment. Answered by
-    /// [`Reply::Attached`].
+    /// [`Reply::Attached`]. Followed by [`Mapped`](crate::peer::Message::Mapped)
+    /// or [`Call::Abandon`].
     Attach {
         /// The segment.
         id: ObjectId,
@@ -161,6 +162,19 @@ pub enum Call {
         /// How many more attachments there are.
         count: u32,
     },
+    /// `mremap` that moves: count one more mapping of an attachment, as
+    /// [`Call::Attach`] does, but without a look at permission: the process has it
+    /// already. Answered by [`Reply::Done`].
+    Remap {
+        /// The segment.
+        id: ObjectId,
+    },
+    /// What [`Call::Attach`] or [`Call::Remap`] counted has failed: nothing of it
+    /// is left. Answered by [`Reply::Done`].
+    Abandon {
+        /// The segment.
+        id: ObjectId,
+    },
 }
 
 impl Call {
@@ -178,7 +192,9 @@ impl Call {
             | Call::Lock { id, .. }
             | Call::Attach { id, .. }
             | Call::Detach { id, .. }
-            | Call::Inherit { id, .. } => Some(id),
+            | Call::Inherit { id, .. }
+            | Call::Remap { id }
+            | Call::Abandon { id } => Some(id),
         }
     }
 
@@ -187,7 +203,11 @@ impl Call {
     pub const fn is_between_nodes(&self) -> bool {
         matches!(
             self,
-            Call::Attach { .. } | Call::Detach { .. } | Call::Inherit { .. }
+            Call::Attach { .. }
+                | Call::Detach { .. }
+                | Call::Inherit { .. }
+                | Call::Remap { .. }
+                | Call::Abandon { .. }
         )
     }
 }

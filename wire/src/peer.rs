@@ -186,4 +186,12 @@ pub enum Message<'a> {
         /// Of which kind.
         kind: Kind,
     },
+    /// What the process was counted for by [`Call::Attach`] or [`Call::Remap`] is
+    /// mapped now, and cannot be abandoned any more.
+    Mapped {
+        /// The segment.
+        id: ObjectId,
+        /// The process.
+        pid: u32,
+    },
 }

@@ -10,28 +10,30 @@
 //!   Attach ──────────────────────▶ ─────────── Attach ─────────▶ nattch + 1
 //!   mmap PROT_NONE ◀─ memfd ─────── ◀─────── Attached ───────────
 //!   Map, userfaultfd ────────────▶ UFFDIO_REGISTER
-//!   mprotect ◀────────── done ────
+//!   mprotect ◀────────── done ──── ─────────── Mapped ─────────▶ times and pid stay
 //! ```
+//!
+//! If it fails between the two, `Abandon` instead takes all back that the home has
+//! noted. `Mapped` is not answered: nobody waits for it, and what it settles shows
+//! already.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dipc_wire::call::{Call, Reply, flags};
-use dipc_wire::frame::MAX_PAYLOAD;
+use dipc_wire::call::flags;
 use dipc_wire::local::{Inherited, Response};
 use dipc_wire::peer::Message;
-use dipc_wire::{Errno, ObjectId, Pid};
+use dipc_wire::{Errno, ObjectId};
 use parking_lot::Mutex;
 
 use super::client::{Client, ClientError};
-use super::identity::Abroad;
-use super::link::Link;
+use super::counting::{Granted, count};
 use super::process::Process;
-use super::{Node, Shape, Task};
+use super::{Node, Task};
 use crate::kernel::is_shortage;
 use crate::memory::spaces::View;
 use crate::memory::uffd::{Range, Uffd};
@@ -50,15 +52,6 @@ pub(super) struct Attaching {
     pub(super) len: u64,
     /// Which byte of the segment is the first.
     pub(super) offset: u64,
-}
-
-/// What the home says to the first half.
-pub(super) struct Granted {
-    shape: Shape,
-    /// The caller may write, whatever it asked for.
-    may_write: bool,
-    /// The way to the home's life that counted the attachment; none for this node.
-    home: Option<Arc<Link>>,
 }
 
 /// How this node serves page faults.
@@ -84,7 +77,7 @@ impl Node {
     ) -> Result<Option<Attaching>, ClientError> {
         let half = self.attach_at_home(client, id, flags).and_then(|granted| {
             self.prepare(id, &granted).inspect_err(|_| {
-                self.detach_at_home(client, id);
+                self.abandon_at_home(client, id);
             })
         });
         let (view, len, memfd) = match half {
@@ -128,69 +121,6 @@ impl Node {
             return Err(error);
         }
         Ok(half)
-    }
-
-    pub(super) fn attach_at_home(
-        &self,
-        client: &Client,
-        id: ObjectId,
-        flags: u32,
-    ) -> Result<Granted, Errno> {
-        if id.home() == self.me.node {
-            let attached = self.home.attach(&client.caller(), id, flags)?;
-            return Ok(Granted {
-                shape: Shape {
-                    size: attached.size,
-                    granule: attached.granule,
-                    quantum: attached.quantum,
-                },
-                may_write: attached.may_write,
-                home: None,
-            });
-        }
-        self.counters.remote_call();
-        let call = Call::Attach { id, flags };
-        match self.ask_home(&client.abroad(), id, call)? {
-            (
-                Reply::Attached {
-                    size,
-                    granule,
-                    quantum,
-                    may_write,
-                },
-                home,
-            ) if (1..=i64::MAX as u64).contains(&size)
-                && (PAGE..=MAX_PAYLOAD as u64).contains(&granule)
-                && granule % PAGE == 0 =>
-            {
-                Ok(Granted {
-                    shape: Shape {
-                        size,
-                        granule,
-                        quantum,
-                    },
-                    may_write,
-                    home: Some(home),
-                })
-            }
-            _ => Err(Errno::EPROTO),
-        }
-    }
-
-    /// Asks another home for one of its programs, and waits. EINVAL: the home
-    /// is dead, and the object with it.
-    pub(super) fn ask_home(
-        &self,
-        caller: &Abroad,
-        id: ObjectId,
-        call: Call,
-    ) -> Result<(Reply<'static>, Arc<Link>), Errno> {
-        let link = self.peers.link(id.home()).ok_or(Errno::EINVAL)?;
-        let answer = link.ask_and_wait(caller.caller(), call, &[]);
-        match answer.ok_or(Errno::EIDRM)? {
-            Reply::Failed(errno) => Err(errno),
-            reply => Ok((reply, link)),
-        }
     }
 
     /// Memory for a mapping of the segment.
@@ -237,6 +167,7 @@ impl Node {
             start: addr,
             len: half.len,
         };
+        let id = half.id;
         let mapped = self.register(client.process.pid, uffd, |space| {
             let Attaching {
                 id: segment,
@@ -256,7 +187,11 @@ impl Node {
             }]
             .into()
         });
-        mapped.inspect_err(|_| self.abandon(client, half))
+        match mapped {
+            Ok(()) => self.mapped_at_home(client, id),
+            Err(_) => self.abandon(client, half),
+        }
+        mapped
     }
 
     /// Begins to serve mappings, in a new space if the program has sent its
@@ -337,28 +272,7 @@ impl Node {
     /// `shmat` has failed between its halves.
     pub(super) fn abandon(&self, client: &Client, half: Attaching) {
         self.settle_detached(half.id, half.view);
-        self.detach_at_home(client, half.id);
-    }
-
-    pub(super) fn detach_at_home(&self, client: &Client, id: ObjectId) {
-        let gone = if id.home() == self.me.node {
-            self.detached(self.pid(client.pid()), id, 1)
-        } else {
-            let call = Call::Detach { id, count: 1 };
-            self.ask_home(&Abroad::process(client.pid()), id, call)
-                .map(drop)
-        };
-        if let Err(errno) = gone {
-            tracing::debug!(segment = %id, ?errno, "detached from a segment that is gone");
-        }
-    }
-
-    /// Attachments to a segment of this home have ended.
-    pub(crate) fn detached(&self, pid: Pid, id: ObjectId, count: u32) -> Result<(), Errno> {
-        if self.home.detach(pid, id, count)? {
-            self.destroy(id);
-        }
-        Ok(())
+        self.abandon_at_home(client, half.id);
     }
 
     /// The kernel has told of a child: its attachments count.
@@ -366,18 +280,6 @@ impl Node {
         let parent = child.parent().unwrap_or(0);
         for (id, count) in count(mappings.iter().map(|m| m.segment)) {
             self.inherit(parent, id, count);
-        }
-    }
-
-    pub(super) fn inherit(&self, parent: u32, id: ObjectId, count: u32) {
-        if id.home() == self.me.node {
-            // A segment that is gone has no one to count.
-            let _ = self.home.inherit(self.pid(parent), id, count);
-        } else if let Some(link) = self.peers.link(id.home()) {
-            let (sender, _) = crossbeam::channel::bounded(1);
-            let nobody = super::answer::Asker::Thread(sender);
-            let parent = Abroad::process(parent);
-            let _ = link.ask(parent.caller(), Call::Inherit { id, count }, &[], nobody);
         }
     }
 
@@ -488,18 +390,6 @@ impl Node {
         }
     }
 
-    /// Attachments have ended without a call.
-    fn dropped(&self, pid: u32, counts: BTreeMap<ObjectId, u32>) {
-        for (id, count) in counts {
-            if id.home() == self.me.node {
-                // A segment that is gone has no one to count.
-                let _ = self.detached(self.pid(pid), id, count);
-            } else if let Some(link) = self.peers.link(id.home()) {
-                let _ = link.send(&Message::Dropped { id, pid, count }, &[]);
-            }
-        }
-    }
-
     /// A process has ended.
     pub(super) fn process_ended(&self, process: &Process) {
         for client in process.clients() {
@@ -574,14 +464,6 @@ impl Bequests {
             .map(|bequest| bequest.mappings.clone())
             .unwrap_or_default()
     }
-}
-
-fn count(segments: impl Iterator<Item = ObjectId>) -> BTreeMap<ObjectId, u32> {
-    let mut counts = BTreeMap::new();
-    for segment in segments {
-        *counts.entry(segment).or_default() += 1;
-    }
-    counts
 }
 
 /// Whether a userfaultfd serves all that a process has inherited, from

@@ -118,6 +118,8 @@ impl Node {
                 .home
                 .inherit(caller.pid, id, count)
                 .map(|()| Reply::Done),
+            Call::Remap { id } => self.home.remap(caller.pid, id).map(|()| Reply::Done),
+            Call::Abandon { id } => self.abandoned(caller.pid, id).map(|()| Reply::Done),
             _ => return self.home.apply(caller, call, payload, asker),
         };
         asker.answer(&reply.unwrap_or_else(Reply::Failed), &[]);

@@ -9,13 +9,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use dipc_wire::call::{Call, Reply, flags};
-use dipc_wire::{Errno, ObjectId};
+use dipc_wire::Errno;
+use dipc_wire::call::flags;
 
 use super::Node;
 use super::attach::{Attaching, parent_of};
 use super::client::{Client, ClientError};
-use super::identity::Abroad;
 use crate::memory::changes::{Change, Gone, Sayer};
 use crate::memory::uffd::Range;
 use crate::memory::{Mapping, PAGE};
@@ -57,8 +56,7 @@ impl Node {
             })
             .ok_or(Errno::EINVAL)?;
         self.note_pieces(&change);
-        // None more: the answer means that those told before are counted.
-        self.count(client, change.before.segment, 0)
+        self.await_counts(client, change.before.segment)
     }
 
     /// `mremap`, first half. Answers the program, as [`Node::attach`] does.
@@ -96,7 +94,7 @@ impl Node {
             memfd.try_clone_to_owned().map_err(|_| Errno::ENOMEM)?
         };
         if shown.space.pid() == Some(client.pid()) {
-            self.count(client, id, 1)?;
+            self.remap_at_home(client, id)?;
         } else {
             // Perhaps a sibling's, that may more than this process.
             let needed = if shown.readonly { flags::RDONLY } else { 0 };
@@ -126,18 +124,6 @@ impl Node {
     fn count_new(&self, client: &Client, new: &[Mapping]) {
         if let Some(first) = new.first() {
             self.inherit(client.pid(), first.segment, new.len() as u32);
-        }
-    }
-
-    /// The home counts `more` mappings, and has done so when this returns.
-    fn count(&self, client: &Client, id: ObjectId, more: u32) -> Result<(), Errno> {
-        if id.home() == self.me.node {
-            return self.home.inherit(self.pid(client.pid()), id, more);
-        }
-        let call = Call::Inherit { id, count: more };
-        match self.ask_home(&Abroad::process(client.pid()), id, call)? {
-            (Reply::Done, _) => Ok(()),
-            _ => Err(Errno::EPROTO),
         }
     }
 }

@@ -124,6 +124,10 @@ impl Node {
                 }
             }
             Message::Ping => {}
+            Message::Mapped { id, pid } => {
+                // A segment that is gone has no times.
+                let _ = self.home.mapped(from(pid), ours(id)?);
+            }
             Message::Census { tag, kind } => self.answer_census(link, tag, kind),
         }
         Ok(())

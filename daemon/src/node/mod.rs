@@ -7,6 +7,7 @@
 //! | [`calls`] | where a call goes: to this home or another |
 //! | [`home`] | the objects whose home is this node |
 //! | [`attach`] | `shmat`, `fork` and the end of local programs |
+//! | [`counting`] | what a segment's home is told of attachments |
 //! | [`changes`] | `shmdt`, `munmap`, `mprotect`, `madvise` and `mremap` of attachments |
 //! | [`segments`] | the segments in use here: faults and coherence messages |
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
@@ -28,6 +29,7 @@ mod census;
 mod changes;
 mod client;
 mod counters;
+mod counting;
 mod descriptors;
 mod home;
 mod identity;

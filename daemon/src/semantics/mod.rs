@@ -28,6 +28,7 @@
 //! | [`sem`] | semaphore sets |
 //! | [`msq`] | message queues |
 //! | [`shm`] | segment records: sizes, attachments, destruction |
+//! | `touches` | who touched a segment last, and when it was attached |
 //!
 //! "Behaviour n" in these files is line n of the project's list of System V
 //! behaviours as seen on Linux, which is the judge in every question.
@@ -50,6 +51,7 @@ mod against_kernel;
 mod sabotage;
 #[cfg(test)]
 mod testing;
+mod touches;
 
 pub use credentials::{Credentials, Rights, Witness};
 pub use limits::Limits;

@@ -17,6 +17,7 @@ use dipc_wire::call::{ShmStat, flags};
 use dipc_wire::{Errno, NodeId, Pid};
 
 use super::perm::Access;
+use super::touches::Touches;
 use super::{Caller, Credentials, Permissions, Setting};
 
 /// A shared memory segment at its home.
@@ -28,11 +29,10 @@ pub struct Segment {
     quantum: u64,
     /// How many attachments the processes of each node have; no zeros.
     attachments: BTreeMap<NodeId, u64>,
-    atime: i64,
+    touches: Touches,
     dtime: i64,
     ctime: i64,
     cpid: Pid,
-    lpid: Option<Pid>,
 }
 
 /// What `shmat` needs to map a segment. The numbers are those of
@@ -77,11 +77,10 @@ impl Segment {
             granule,
             quantum,
             attachments: BTreeMap::new(),
-            atime: 0,
+            touches: Touches::default(),
             dtime: 0,
             ctime: now,
             cpid: creator,
-            lpid: None,
         }
     }
 
@@ -92,7 +91,8 @@ impl Segment {
 
     /// `shmat`: EACCES without read permission, or without write permission
     /// unless `SHM_RDONLY` (behaviour 91). A segment that is to be destroyed
-    /// can still be attached (96).
+    /// can still be attached (96). [`mapped`](Self::mapped) or
+    /// [`abandon`](Self::abandon) follows.
     pub fn attach(&mut self, caller: Caller<'_>, flags: u32, now: i64) -> Result<Attached, Errno> {
         let mut wanted = Access::READ;
         if flags & flags::RDONLY == 0 {
@@ -102,7 +102,7 @@ impl Segment {
             wanted = wanted.and(Access::EXECUTE);
         }
         self.permissions.check(caller.credentials, wanted)?;
-        self.count(caller.pid, 1, now);
+        self.begin(caller.pid, now);
         Ok(Attached {
             size: self.size,
             granule: self.granule,
@@ -114,24 +114,42 @@ impl Segment {
         })
     }
 
+    /// `mremap` begins a second mapping of what the process has attached. The kernel
+    /// looks at no permission then. It ends as [`attach`](Self::attach) does.
+    pub fn remap(&mut self, pid: Pid, now: i64) {
+        self.begin(pid, now);
+    }
+
+    /// What the process has begun to attach is mapped.
+    pub fn mapped(&mut self, pid: Pid) {
+        self.touches.finish(pid);
+    }
+
+    /// What the process has begun to attach is not mapped, since its place is taken
+    /// or there is no memory: as on Linux, times and pid are those of before (99).
+    /// No more is taken than its node has.
+    pub fn abandon(&mut self, pid: Pid) -> Fate {
+        self.touches.abandon(pid);
+        self.uncount(pid.node, 1);
+        self.fate()
+    }
+
     /// `fork` gave a child of `parent` `count` attachments of its own (behaviour
     /// 102). As on Linux it is the parent that touched the segment last, now.
     pub fn inherit(&mut self, parent: Pid, count: u32, now: i64) {
-        self.count(parent, u64::from(count), now);
+        if count > 0 {
+            self.count(parent.node, u64::from(count));
+            self.touches.attach(parent, now);
+        }
     }
 
     /// `shmdt`, exec or exit ended `count` attachments of this process
     /// (behaviours 99, 103). No more are taken than its node has.
     pub fn detach(&mut self, pid: Pid, count: u32, now: i64) -> Fate {
-        let Some(attached) = self.attachments.get_mut(&pid.node) else {
-            return self.fate();
-        };
-        *attached = attached.saturating_sub(u64::from(count));
-        if *attached == 0 {
-            self.attachments.remove(&pid.node);
+        if self.uncount(pid.node, count) {
+            self.touches.detach(pid);
+            self.dtime = now;
         }
-        self.lpid = Some(pid);
-        self.dtime = now;
         self.fate()
     }
 
@@ -141,6 +159,7 @@ impl Segment {
         if self.attachments.remove(&node).is_some() {
             self.dtime = now;
         }
+        self.touches.finish_all(|pid| pid.node == node);
         self.fate()
     }
 
@@ -164,11 +183,11 @@ impl Segment {
         Ok(ShmStat {
             perm: self.permissions.stat(),
             size: self.size,
-            atime: self.atime,
+            atime: self.touches.atime(),
             dtime: self.dtime,
             ctime: self.ctime,
             cpid: Some(self.cpid),
-            lpid: self.lpid,
+            lpid: self.touches.lpid(),
             nattch: self.nattch(),
             granule: self.granule,
             quantum: self.quantum,
@@ -201,14 +220,26 @@ impl Segment {
         Ok(self.fate())
     }
 
-    fn count(&mut self, pid: Pid, count: u64, now: i64) {
-        if count == 0 {
-            return;
-        }
-        let attached = self.attachments.entry(pid.node).or_default();
+    fn begin(&mut self, pid: Pid, now: i64) {
+        self.count(pid.node, 1);
+        self.touches.begin(pid, now);
+    }
+
+    fn count(&mut self, node: NodeId, count: u64) {
+        let attached = self.attachments.entry(node).or_default();
         *attached = attached.saturating_add(count);
-        self.atime = now;
-        self.lpid = Some(pid);
+    }
+
+    /// False when the node had none.
+    fn uncount(&mut self, node: NodeId, count: u32) -> bool {
+        let Some(attached) = self.attachments.get_mut(&node) else {
+            return false;
+        };
+        *attached = attached.saturating_sub(u64::from(count));
+        if *attached == 0 {
+            self.attachments.remove(&node);
+        }
+        true
     }
 
     fn fate(&self) -> Fate {
@@ -305,6 +336,31 @@ mod tests {
             (1, NOW + 2, Some(pid(3)))
         );
         assert_eq!((stat.atime, stat.ctime), (NOW + 1, NOW));
+    }
+
+    #[test]
+    fn an_attach_that_fails_leaves_nothing_behaviour_99() {
+        let (mut segment, who) = (segment(0o600), user(1000));
+        let before = stat(&segment);
+        segment.attach(caller(pid(2), &who), 0, NOW + 1).unwrap();
+        assert_eq!(segment.abandon(pid(2)), Fate::Kept);
+        assert_eq!(stat(&segment), before);
+        segment.attach(caller(pid(2), &who), 0, NOW + 1).unwrap();
+        segment.mapped(pid(2));
+        let before = stat(&segment);
+        assert_eq!((before.nattch, before.atime), (1, NOW + 1));
+        segment.remap(pid(3), NOW + 2);
+        assert_eq!(segment.abandon(pid(3)), Fate::Kept);
+        assert_eq!(stat(&segment), before);
+    }
+
+    #[test]
+    fn an_attach_that_fails_is_the_last_of_a_removed_segment_behaviour_112() {
+        let (mut segment, who) = (segment(0o600), user(1000));
+        let me = caller(pid(2), &who);
+        segment.attach(me, 0, NOW).unwrap();
+        assert_eq!(segment.remove(me), Ok(Fate::Kept));
+        assert_eq!(segment.abandon(pid(2)), Fate::Destroyed);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 /* Commands that change mappings, of attachments and of anything else. */
 #include "ipc.h"
 
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <unistd.h>
@@ -49,6 +50,42 @@ static void remap(struct line *l)
     tell_slot(l, mremap(place(l), (size_t)number(l, 3), (size_t)number(l, 4), (int)number(l, 5), to));
 }
 
+/* drop_rising SLOT OFFSET LAST: before each look at the word, drops its page by
+ * MADV_DONTNEED, until the word is LAST; how often it fell */
+static void drop_rising(struct line *l)
+{
+    int64_t last = number(l, 3), before = 0, now;
+    long fell = 0;
+    do {
+        if (madvise(place(l), (size_t)sysconf(_SC_PAGESIZE), MADV_DONTNEED) == -1)
+            return fail(l);
+        now = *(_Atomic int64_t *)place(l);
+        fell += now < before;
+        before = now;
+    } while (now < last);
+    succeed(l, fell);
+}
+
+/* drop_xadd SLOT OFFSET TIMES: adds 1, and drops the page before and after; how
+ * often the word had not risen since */
+static void drop_xadd(struct line *l)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    int64_t least = 0;
+    long lost = 0;
+    for (long i = 0; i < number(l, 3); i++) {
+        if (madvise(place(l), page, MADV_DONTNEED) == -1)
+            return fail(l);
+        int64_t found = atomic_fetch_add((_Atomic int64_t *)place(l), 1);
+        if (madvise(place(l), page, MADV_DONTNEED) == -1)
+            return fail(l);
+        int64_t after = *(_Atomic int64_t *)place(l);
+        lost += found < least || after <= found;
+        least = after;
+    }
+    succeed(l, lost);
+}
+
 /* cover SLOT OFFSET LENGTH: maps private memory over it */
 static void cover(struct line *l)
 {
@@ -92,5 +129,7 @@ const struct command mappings[] = {
     {"shmdt_at", 2, dt_place}, {"munmap", 3, unmap},     {"protect", 4, protect},
     {"madvise", 4, advise},   {"mremap", 5, remap},      {"cover", 3, cover},
     {"apart", 2, apart},      {"shmwho", 1, who},        {"shmpid", 1, last_pid},
-    {"shmlock", 1, lock},     {"shmunlock", 1, unlock},  {NULL, 0, NULL},
+    {"shmlock", 1, lock},     {"shmunlock", 1, unlock},
+    {"drop_rising", 3, drop_rising}, {"drop_xadd", 3, drop_xadd},
+    {NULL, 0, NULL},
 };

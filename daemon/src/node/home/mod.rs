@@ -186,7 +186,9 @@ impl Home {
             | Call::Lock { .. }
             | Call::Attach { .. }
             | Call::Detach { .. }
-            | Call::Inherit { .. } => {
+            | Call::Inherit { .. }
+            | Call::Remap { .. }
+            | Call::Abandon { .. } => {
                 asker.fail(Errno::EINVAL);
                 None
             }

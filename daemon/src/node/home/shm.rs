@@ -26,6 +26,28 @@ impl Home {
         })
     }
 
+    /// The home's part of `mremap`.
+    pub(crate) fn remap(&self, pid: Pid, id: ObjectId) -> Result<(), Errno> {
+        with(&self.shms, id, |segment| {
+            segment.remap(pid, now());
+            Ok(())
+        })
+    }
+
+    /// What was begun by [`attach`](Self::attach) or [`remap`](Self::remap) is mapped.
+    pub(crate) fn mapped(&self, pid: Pid, id: ObjectId) -> Result<(), Errno> {
+        with(&self.shms, id, |segment| {
+            segment.mapped(pid);
+            Ok(())
+        })
+    }
+
+    /// What was begun has failed. True when the segment has ended with it.
+    pub(crate) fn abandon(&self, pid: Pid, id: ObjectId) -> Result<bool, Errno> {
+        let fate = with(&self.shms, id, |segment| Ok(segment.abandon(pid)))?;
+        Ok(self.settle_fate(id, fate))
+    }
+
     /// A fork has made `count` more attachments.
     pub(crate) fn inherit(&self, parent: Pid, id: ObjectId, count: u32) -> Result<(), Errno> {
         with(&self.shms, id, |segment| {

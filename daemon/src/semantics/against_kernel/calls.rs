@@ -285,6 +285,7 @@ impl Machines {
         match step.verb {
             Verb::ShmAt => {
                 segment.attach(me, step.number(1) as u32, NOW)?;
+                segment.mapped(pid);
                 self.processes[step.actor].attached.push(id);
                 done(Ok(()))
             }

@@ -20,6 +20,8 @@ golden_enum! { CALL, a_call_keeps_its_bytes: Call {
     "09 8a80808808 8020" Attach { id: ID, flags: 0o10000 },
     "0a 8a80808808 03" Detach { id: ID, count: 3 },
     "0b 8a80808808 03" Inherit { id: ID, count: 3 },
+    "0c 8a80808808" Remap { id: ID },
+    "0d 8a80808808" Abandon { id: ID },
 }}
 
 golden_enum! { SEM_COMMAND, a_sem_command_keeps_its_bytes: SemCommand {
