@@ -1,7 +1,7 @@
 //! What can be seen of nodes and processes from outside.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -82,6 +82,50 @@ fn read(node: &Value, all: &Value) -> NodeStatus {
 #[must_use]
 pub fn all_threads_sleep(pid: u32) -> bool {
     all_threads_are(pid, 'S')
+}
+
+/// Whether nothing happens in these processes until something comes from outside:
+/// all their threads sleep, and none was awake between two looks at all of them.
+#[must_use]
+pub fn are_at_rest(pids: &[u32]) -> bool {
+    let look = || -> Vec<_> { pids.iter().map(|&pid| switches(pid)).collect() };
+    // One that has ended and was not waited for does nothing either.
+    let sleeps = |pid| all_threads_are(pid, 'S') || all_threads_are(pid, 'Z');
+    let all_sleep = || pids.iter().copied().all(sleeps);
+    let before = look();
+    all_sleep() && look() == before && all_sleep()
+}
+
+/// How often each thread of a process was put to sleep or had to make room.
+fn switches(pid: u32) -> Vec<(PathBuf, String)> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let switches = |task: PathBuf| {
+        let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+        let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+        (task, lines.collect())
+    };
+    tasks.flatten().map(|task| switches(task.path())).collect()
+}
+
+/// A process's children, theirs, and so on, from `/proc` (proc(5)).
+#[must_use]
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+        let children = |task: fs::DirEntry| fs::read_to_string(task.path().join("children"));
+        for list in tasks.into_iter().flatten().flatten().flat_map(children) {
+            found.extend(
+                list.split_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 /// Whether every thread of a process is stopped, as it is some time after

@@ -17,8 +17,8 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dipc_wire::ObjectId;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -40,8 +40,8 @@ pub struct Space {
     pub id: SpaceId,
     /// Its faults.
     pub uffd: Uffd,
-    /// Its process; unknown for a forked child, whose pid no event tells.
-    pid: Option<u32>,
+    /// Its process; unknown at first for a forked child, whose pid no event tells.
+    pid: OnceLock<u32>,
     /// The process that it was forked from, or that is known to be its nearest
     /// ancestor.
     parent: Option<u32>,
@@ -54,12 +54,12 @@ pub struct Space {
 impl Space {
     /// Whether its process, which is not known, shows itself for the first time.
     pub fn is_new_acquaintance(&self) -> bool {
-        self.pid.is_none() && !self.met.swap(true, Ordering::Relaxed)
+        self.pid().is_none() && !self.met.swap(true, Ordering::Relaxed)
     }
 
     /// The process, if it is known.
     pub fn pid(&self) -> Option<u32> {
-        self.pid
+        self.pid.get().copied()
     }
 
     /// For a forked child, its nearest ancestor that is known.
@@ -211,7 +211,7 @@ impl Inner {
         let space = Arc::new(Space {
             id: self.next,
             uffd,
-            pid,
+            pid: pid.map(OnceLock::from).unwrap_or_default(),
             parent,
             ended,
             met: AtomicBool::new(false),
@@ -256,7 +256,7 @@ impl Inner {
 
     /// What all spaces of a process map; those of no known process for `None`.
     pub(super) fn mapped_by(&self, pid: Option<u32>) -> impl Iterator<Item = &Mapping> {
-        let of = move |entry: &&Entry| entry.space.pid == pid;
+        let of = move |entry: &&Entry| entry.space.pid() == pid;
         self.spaces.values().filter(of).flat_map(|e| &e.mappings)
     }
 
@@ -286,7 +286,7 @@ impl Inner {
     }
 
     fn child(&mut self, parent: &Space, uffd: Uffd) -> Result<Arc<Space>, (nix::Error, Uffd)> {
-        let child = self.add(uffd, None, parent.pid.or(parent.parent))?;
+        let child = self.add(uffd, None, parent.pid().or(parent.parent))?;
         for mapping in self.mappings(parent.id).to_vec() {
             // Of those the kernel is asked: `inherited` may be another child's of
             // the same parent, as long as their processes are not known.
@@ -404,16 +404,34 @@ impl Spaces {
 
     /// Drops the spaces of a process, and of children whose process is not
     /// known, as far as they are gone. Returns them with what they had mapped.
-    pub fn reap(&self, pid: u32) -> Vec<(SpaceId, Vec<Mapping>)> {
+    ///
+    /// The latter only when it is the `last` of those that ended together: one of
+    /// the others may be their process, and it is the last that a segment tells.
+    pub fn reap(&self, pid: u32, last: impl Fn() -> bool) -> Vec<(SpaceId, Vec<Mapping>)> {
         let mut inner = self.inner.write();
-        let gone: Vec<SpaceId> = inner
-            .spaces
-            .values()
-            .map(|entry| &entry.space)
-            .filter(|space| space.pid.is_none_or(|owner| owner == pid) && space.is_gone())
-            .map(|space| space.id)
+        let spaces = inner.spaces.values().map(|entry| &entry.space);
+        let mut gone: Vec<(SpaceId, bool)> = spaces
+            .filter(|space| space.pid().is_none_or(|owner| owner == pid) && space.is_gone())
+            .map(|space| (space.id, space.pid().is_some()))
             .collect();
-        gone.into_iter().map(|id| (id, inner.remove(id))).collect()
+        if gone.iter().any(|(_, known)| !known) && !last() {
+            gone.retain(|(_, known)| *known);
+        }
+        let gone = gone.into_iter().map(|(id, _)| id);
+        gone.map(|id| (id, inner.remove(id))).collect()
+    }
+
+    /// A child that `parent` has forked is this process. Its space is that of the
+    /// one child whose process is not known; of more than one, none is taken.
+    pub fn introduce(&self, pid: u32, parent: u32) {
+        let inner = self.inner.read();
+        let spaces = inner.spaces.values().map(|entry| &entry.space);
+        let mut children = spaces.filter(|space| {
+            space.pid().is_none() && space.parent == Some(parent) && !space.is_gone()
+        });
+        if let (Some(child), None) = (children.next(), children.next()) {
+            let _ = child.pid.set(pid);
+        }
     }
 
     /// Drops a space that cannot be served.
@@ -430,7 +448,7 @@ impl Spaces {
     pub fn mappings_of(&self, pid: u32) -> Vec<Mapping> {
         let inner = self.inner.read();
         let of = inner.spaces.values();
-        of.filter(|entry| entry.space.pid == Some(pid))
+        of.filter(|entry| entry.space.pid() == Some(pid))
             .flat_map(|entry| entry.mappings.iter().cloned())
             .collect()
     }

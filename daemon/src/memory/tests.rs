@@ -511,7 +511,7 @@ fn a_detach_ends_the_programs_own_mapping_and_not_that_of_a_child_that_is_gone()
         .unwrap()
         .expect("unmapped");
     assert_eq!(found.before.space.id, daemon.space.id);
-    let reaped = daemon.spaces.reap(me);
+    let reaped = daemon.spaces.reap(me, || true);
     assert_eq!(reaped.len(), 4);
     assert!(reaped.iter().all(|(_, mappings)| mappings.len() == 1));
     assert!(!daemon.spaces.is_mapped(ID, None));
@@ -535,6 +535,6 @@ fn a_space_that_is_gone_is_reaped_even_if_it_maps_nothing() {
     // SAFETY: a signal to a child of ours that waits.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
     waitpid(Pid::from_raw(pid), None).unwrap();
-    let reaped = daemon.spaces.reap(std::process::id());
+    let reaped = daemon.spaces.reap(std::process::id(), || true);
     assert!(matches!(&reaped[..], [(id, mappings)] if *id == space && mappings.is_empty()));
 }

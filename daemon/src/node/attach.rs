@@ -301,6 +301,9 @@ impl Node {
             self.spaces.await_births();
             let unsure = self.faults.stillbirths.load(Ordering::Acquire);
             let served = !unsure || is_registered(client.pid(), &inherited);
+            if !unsure && parent_of(client.pid()) == Some(parent) {
+                self.spaces.introduce(client.pid(), parent);
+            }
             return served.then_some(()).ok_or(Errno::ENOMEM);
         }
         let uffd = uffd.ok_or(Errno::EINVAL)?;
@@ -359,7 +362,10 @@ impl Node {
 
     fn reap(&self, pid: u32, bequeath: impl Fn(&[Mapping])) {
         let _one_at_a_time = self.reaping.lock();
-        for (space, mappings) in self.spaces.reap(pid) {
+        for (space, mappings) in self
+            .spaces
+            .reap(pid, || !self.processes.another_has_ended())
+        {
             bequeath(&mappings);
             self.keeper.end_space(space);
             for mapping in &mappings {
@@ -381,6 +387,21 @@ impl Node {
         }
     }
 
+    /// Threads of ours that serve the last faults of a process that has ended hold
+    /// its memory, and hold the segment's lock while they do: when they are done
+    /// there is more to reap.
+    fn let_go(&self, process: &Process) {
+        let held = self.spaces.mappings_of(process.pid);
+        for id in count(held.iter().map(|m| m.segment)).into_keys() {
+            if let Some(segment) = self.segments.get(id) {
+                drop(segment.state.lock());
+            }
+        }
+        if !held.is_empty() {
+            self.reap_spaces(process);
+        }
+    }
+
     /// The time has come to look again.
     pub(super) fn look_again(&self, pid: u32, waited: Duration) {
         // If the pid is another process's by now, its end will see to both.
@@ -396,6 +417,7 @@ impl Node {
             client.process_ended();
         }
         self.reap_spaces(process);
+        self.let_go(process);
         self.reap_later(process.pid, FIRST_LOOK);
         for home in process.undo_homes() {
             if home == self.me.node {

@@ -217,6 +217,11 @@ impl Processes {
         Some(process)
     }
 
+    /// Whether there is an end that nobody has begun to work off.
+    pub(crate) fn another_has_ended(&self) -> bool {
+        self.table.lock().living.values().any(|it| it.has_ended())
+    }
+
     /// The one that has this pid, if it is known.
     pub(crate) fn get(&self, pid: u32) -> Option<Arc<Process>> {
         self.table.lock().living.get(&pid).cloned()

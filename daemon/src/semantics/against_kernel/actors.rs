@@ -1,6 +1,7 @@
 //! The actors' side: a plan is played by real processes, see
 //! `tests/programs/actors/actors.h`.
 
+use dipc_tests::observe::descendants;
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -35,6 +36,11 @@ pub(super) struct Actors {
 }
 
 impl Actors {
+    /// The processes that the actors are now.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        descendants(self.conductor.id())
+    }
+
     /// Starts a conductor by this command, and its actors.
     pub(super) fn start(mut command: Command) -> io::Result<Self> {
         let mut conductor = command

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use dipc_tests::apart::can_be_apart;
-use dipc_tests::observe::all_threads_sleep;
+use dipc_tests::observe::are_at_rest;
 use dipc_tests::wait::until;
 use dipc_tests::{Cluster, Node};
 use dipc_wire::{NodeId, Pid};
@@ -62,11 +62,17 @@ impl Library {
         }
     }
 
-    /// Waits until every daemon has done what it was told: all their threads
-    /// sleep, and what was on a link when they began to is answered for.
+    /// Waits until every daemon has done what it was told, and every actor has said
+    /// what it has to: all sleep, and what was on a link when they began to is
+    /// answered for. An actor may sleep before its call has begun, since its first
+    /// opens a connection; but then the daemon is awake, or the actor will be.
     fn settle(&self) {
         let nodes = self.cluster.nodes();
-        let idle = || nodes.iter().all(|node| all_threads_sleep(node.pid()));
+        let idle = || {
+            let mut all = self.actors.processes();
+            all.extend(nodes.iter().map(Node::pid));
+            are_at_rest(&all)
+        };
         until("the daemons have nothing to do", idle);
         if self.nodes > 1 {
             for node in nodes {
