@@ -269,3 +269,21 @@ fn who_has_waited_for_a_child_finds_its_end_done() {
         assert_eq!(stale, 0, "node {node}");
     }
 }
+
+/// The referee is away, and whoever wants to create something waits for its
+/// successor. If that is killed, its end is worked off at once, and so nobody waits
+/// for it who could see it.
+#[test]
+fn the_end_of_a_process_that_waits_for_the_referee_holds_nobody_up() {
+    let mut cluster = Cluster::start(1);
+    let mut program = cluster.program(1);
+    let set = program.must(format!("semget 0 1 {CREATE}"));
+    cluster.kill_referee();
+    let mut creator = cluster.program(1);
+    let calls = |cluster: &Cluster| cluster.node(1).own_status().map(|status| status.calls);
+    let before = calls(&cluster);
+    creator.begin(format!("semget 0x77 1 {CREATE}"));
+    wait::until("dipcd has the call", || calls(&cluster) > before);
+    creator.kill();
+    assert_eq!(program.must(format!("getval {set} 0")), 0);
+}

@@ -49,8 +49,8 @@ pub(crate) struct Client {
     /// Of the request that is served, or was last.
     ids: Mutex<Ids>,
     state: Mutex<State>,
-    /// Held while a request is served, and while the end is worked off: nothing
-    /// of a process happens after its end.
+    /// Held while a request is served that leaves something, and while the end is
+    /// worked off: nothing of a process happens after its end.
     serving: Mutex<()>,
 }
 
@@ -121,6 +121,22 @@ impl From<Closed> for ClientError {
     }
 }
 
+/// Whether something is left of what is asked for, which must not come after the
+/// process's end. What only looks, or makes an object, may wait long for the referee
+/// or for other nodes, and nobody's end waits for that.
+fn leaves_something(request: &Request) -> bool {
+    !matches!(
+        request,
+        Request::Call(Call::Get { .. })
+            | Request::Census { .. }
+            | Request::Entry { .. }
+            | Request::Lines { .. }
+            | Request::List
+            | Request::Status
+            | Request::Limits
+    )
+}
+
 /// Whether the answer may tell that a process has ended: a semaphore's value, a
 /// number of waiters or attachments. The kernel has done all that before anybody
 /// can have heard of the end. What would wait is served later then, as it is.
@@ -166,7 +182,7 @@ impl Node {
         if shows_ends(&request, payload) {
             self.settle_ends();
         }
-        let _serving = client.serving.lock();
+        let _serving = leaves_something(&request).then(|| client.serving.lock());
         {
             let state = client.state.lock();
             if state.gone {
