@@ -23,7 +23,7 @@ impl Wanted {
         #[cfg(test)]
         if mtype < 0 && flags & flags::EXCEPT != 0 && sabotage::is(Sabotage::ExceptForNegativeTypes)
         {
-            return Wanted::Except(-mtype);
+            return Wanted::Except(mtype.checked_neg().unwrap_or(i64::MAX));
         }
         match mtype {
             0 => Wanted::Any,
