@@ -371,6 +371,23 @@ fn a_program_that_becomes_a_daemon_keeps_its_attachments() {
 }
 
 #[test]
+fn of_many_programs_that_become_daemons_at_once_each_keeps_its_attachments() {
+    let cluster = Cluster::start(1);
+    let mut programs: Vec<Program> = (0..12).map(|_| cluster.program(1)).collect();
+    let id = shared(&mut programs.iter_mut().collect::<Vec<_>>(), PAGE);
+    for _ in 0..20 {
+        // Their ends, which others are working off, and their children's reports meet.
+        programs.iter_mut().for_each(|p| p.begin("daemonize"));
+        programs.iter().for_each(|p| assert_eq!(p.answer(), "= 0"));
+        for program in &mut programs {
+            assert!(program.must("xadd 0 0 1") >= 0);
+        }
+    }
+    assert_eq!(programs[0].must("peek 0 0"), 20 * 12);
+    until_attached(&mut programs[0], id, 12);
+}
+
+#[test]
 fn one_process_attaches_a_segment_twice_and_sees_one_memory() {
     let cluster = Cluster::start(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));

@@ -307,15 +307,7 @@ impl Node {
             return served.then_some(()).ok_or(Errno::ENOMEM);
         }
         let uffd = uffd.ok_or(Errno::EINVAL)?;
-        let theirs = if parent_of(client.pid()) == Some(parent) {
-            heritage(&self.spaces.mappings_of(parent))
-        } else {
-            // A daemon's parent ends right after the fork, noticed or not.
-            if let Some(process) = self.processes.get(parent) {
-                self.reap_spaces(&process);
-            }
-            self.bequests.claim(parent, client.process.uid)
-        };
+        let theirs = self.heritage_from(parent, client);
         let find = |wanted: &Inherited| {
             theirs.iter().find(|m| {
                 m.segment.raw() == wanted.id
@@ -350,14 +342,37 @@ impl Node {
         registered.inspect_err(|_| self.dropped(client.pid(), counts))
     }
 
+    /// What `parent`, by the child's word, had when it forked: what it has and,
+    /// since a daemon's parent ends or execs right after the fork, what it had.
+    fn heritage_from(&self, parent: u32, child: &Client) -> Vec<Heritable> {
+        let uid = child.process.uid;
+        let has = heritage(&self.spaces.mappings_of(parent));
+        let known = self.processes.get(parent);
+        if known.is_none() {
+            self.processes.await_end(parent);
+        }
+        // What was not found above, because it had just been reaped, is left by now.
+        drop(self.reaping.lock());
+        let mut theirs = self.bequests.claim(parent, uid);
+        // Who has lost its parent has so a moment before that has ended.
+        let its_own = parent_of(child.pid()) == Some(parent)
+            || known.is_some_and(|it| it.uid == uid && it.ends_within(PARTING));
+        if its_own {
+            theirs.extend(has);
+        }
+        theirs
+    }
+
     /// Drops the address spaces of a process, and of forked children that no
     /// process is known of, as far as they are gone.
     pub(super) fn reap_spaces(&self, process: &Process) {
-        self.reap(process.pid, |mappings| {
-            if !self.faults.forks {
-                self.bequests.leave(process, mappings, self.timeout);
-            }
-        });
+        self.reap(process.pid, |mappings| self.bequeath(process, mappings));
+    }
+
+    fn bequeath(&self, process: &Process, mappings: &[Mapping]) {
+        if !self.faults.forks {
+            self.bequests.leave(process, mappings, self.timeout);
+        }
     }
 
     fn reap(&self, pid: u32, bequeath: impl Fn(&[Mapping])) {
@@ -399,6 +414,7 @@ impl Node {
         }
         if !held.is_empty() {
             self.reap_spaces(process);
+            self.bequeath(process, &self.spaces.mappings_of(process.pid));
         }
     }
 
@@ -487,6 +503,10 @@ impl Bequests {
             .unwrap_or_default()
     }
 }
+
+/// A process whose children have another parent by now has ended after so many
+/// milliseconds: the kernel does the one right after the other.
+const PARTING: u16 = 50;
 
 /// Whether a userfaultfd serves all that a process has inherited, from
 /// `/proc/PID/smaps` (proc(5)): the flag `um` of a mapping, which goes when the

@@ -68,8 +68,13 @@ impl Process {
 
     /// Whether its number may be another's by now.
     pub(crate) fn has_ended(&self) -> bool {
+        self.ends_within(0)
+    }
+
+    /// Waits for its end at most so many milliseconds; whether it came.
+    pub(crate) fn ends_within(&self, millis: u16) -> bool {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
+        matches!(poll(&mut fds, PollTimeout::from(millis)), Ok(1))
     }
 
     /// Its command's name, `?` when it has just ended.
@@ -118,10 +123,7 @@ impl Processes {
         pidfd: OwnedFd,
         ended: impl FnOnce(&Process),
     ) -> io::Result<Arc<Process>> {
-        let mut table = self.table.lock();
-        while table.ending.contains(&pid) {
-            self.settled.wait(&mut table);
-        }
+        let mut table = self.after_end(pid);
         if let Some(known) = table.living.get(&pid) {
             if !known.has_ended() {
                 return Ok(known.clone());
@@ -172,6 +174,20 @@ impl Processes {
         while !table.ending.is_empty() {
             self.settled.wait(&mut table);
         }
+    }
+
+    /// Returns when nobody is working off the end of a process with this pid. Not
+    /// for a process itself: its end needs what its connections hold.
+    pub(crate) fn await_end(&self, pid: u32) {
+        drop(self.after_end(pid));
+    }
+
+    fn after_end(&self, pid: u32) -> MutexGuard<'_, Table> {
+        let mut table = self.table.lock();
+        while table.ending.contains(&pid) {
+            self.settled.wait(&mut table);
+        }
+        table
     }
 
     /// Works ends off as they come, until none comes within `patience`.
