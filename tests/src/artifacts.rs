@@ -96,6 +96,16 @@ pub fn actors() -> PathBuf {
     compile("actors", &sources(&folder))
 }
 
+/// The `soak` program of `programs/soak/`: the workers of a soak test.
+///
+/// # Panics
+/// If `cc` does not compile it.
+#[must_use]
+pub fn soak() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/soak");
+    compile("soak", &sources(&folder))
+}
+
 /// A program of `examples/`.
 ///
 /// # Panics
