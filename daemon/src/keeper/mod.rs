@@ -1,44 +1,67 @@
-//! The keeper: a small process that outlives the daemon.
+//! The keeper: a small process that sees to programs when the daemon cannot.
 //!
 //! When the last copy of a userfaultfd is closed its registration vanishes, and
 //! a program that waits for a page reads zeros. So this process holds a copy of
 //! every userfaultfd and memfd of the daemon. It does nothing with them until
-//! the daemon is gone, however that went; then it takes all pages away and turns
-//! every access to them into SIGBUS. Pages that are still there are taken too:
-//! the rest of the cluster goes on without this node, and they would be stale.
+//! the daemon is gone, however that went; then it **fences**: it takes all pages
+//! away and turns every access to them into SIGBUS. Pages that are still there
+//! are taken too: the rest of the cluster goes on without this node, and they
+//! would be stale.
 //!
 //! ```text
 //! dipcd ──── notes, with descriptors (SOCK_SEQPACKET) ───▶ dipc-keeper
 //!   ✗  end of file                                          │ punch, poison
-//!                                                           ▼
-//!                                     programs get SIGBUS; it ends with them
+//!                                                           ├──▶ programs: SIGBUS
+//!                                                           └──▶ peers: end of stream
 //! ```
+//!
+//! **The death is announced when the fence stands.** The keeper also holds the
+//! sockets of all links, and a TCP connection ends with its last descriptor. So
+//! when dipcd is killed its peers hear nothing; they hear the end of the stream
+//! from the keeper, after it has fenced, and can go on at that moment.
+//!
+//! **A daemon that is stopped is dead too,** as soon as its peers may take it for
+//! dead (see `node::lease`). dipcd writes into a word of shared memory until when
+//! its lease runs; the keeper sleeps until then. If the lease has not been renewed
+//! by that time it kills dipcd, so that it cannot bring a page back, and fences.
+//!
+//! **Who keeps the keeper?** dipcd waits for its end (`node::guard`), starts
+//! another and hands it everything. Between the two, some milliseconds, programs
+//! are unguarded. If both are killed at once, threads that wait for a page wait
+//! for ever (the shim has a copy of the userfaultfd), and no one reads zeros; but
+//! pages that are there stay readable.
 
-use std::collections::HashMap;
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
 
-use dipc_wire::ObjectId;
-use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use dipc_wire::{Incarnation, ObjectId};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::memory::spaces::{SpaceId, View};
-use crate::memory::uffd::{Error, Event, Range, Uffd};
-use crate::memory::{backing, poison};
+use crate::memory::uffd::Range;
+use crate::memory::word::Word;
+
+mod fence;
+mod process;
+
+pub use process::run;
 
 /// The argument that makes `dipcd` a keeper.
 pub const ARGUMENT: &str = "--keeper";
-/// How often a keeper without a daemon looks whether its programs have ended;
-/// no event tells the end of an address space.
-const LOOK_MILLIS: u16 = 1000;
+/// In the word that says until when the lease runs, in nanoseconds: for ever.
+/// Nobody waits for a sign of life of a node that has no peers.
+pub const FOR_EVER: u64 = u64::MAX;
+/// A note is no longer than this many bytes.
+const LONGEST: usize = 64;
 
-/// What the daemon tells its keeper.
+/// What the daemon tells its keeper. Each may be said twice: a keeper that comes
+/// in another's place is told all that there is while the daemon goes on.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Note {
     /// Comes with a memfd.
@@ -57,6 +80,16 @@ enum Note {
     },
     /// It lies there no more.
     Unmap { space: SpaceId, start: u64 },
+    /// Comes with the socket of the link to this life of a peer.
+    Link { life: Incarnation },
+    /// That life is over.
+    EndLink { life: Incarnation },
+    /// Comes with the daemon's pidfd.
+    Daemon { pid: u32 },
+    /// Comes with the word that says until when the lease runs, by this clock.
+    Lease { clock: Clock },
+    /// The lease ends earlier than it did.
+    Sooner,
 }
 
 fn view_number(view: View) -> u64 {
@@ -67,31 +100,52 @@ fn view_number(view: View) -> u64 {
 }
 
 /// The daemon's end.
+///
+/// Whoever tells something has changed what is so before: when a keeper is
+/// replaced, what its predecessor was not told any more is found there.
 #[derive(Debug)]
 pub struct Keeper {
-    notes: OwnedFd,
-    /// Its process id.
-    pub pid: u32,
+    current: RwLock<Current>,
 }
 
-impl Keeper {
-    /// Starts a keeper for this process.
-    pub fn spawn() -> std::io::Result<Self> {
+#[derive(Debug)]
+struct Current {
+    notes: OwnedFd,
+    pid: u32,
+}
+
+impl Current {
+    fn start() -> std::io::Result<(Self, Child)> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
-        let child = Command::new(std::env::current_exe()?)
+        // The file may have been replaced meanwhile; this is the one that runs.
+        let child = Command::new("/proc/self/exe")
             .arg(ARGUMENT)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Keeper {
-            notes: ours,
-            pid: child.id(),
-        })
+        let pid = child.id();
+        Ok((Current { notes: ours, pid }, child))
+    }
+}
+
+impl Keeper {
+    /// Starts a keeper for this process; also the child, to be waited for.
+    pub fn spawn() -> std::io::Result<(Self, Child)> {
+        let (current, child) = Current::start()?;
+        let current = RwLock::new(current);
+        Ok((Keeper { current }, child))
+    }
+
+    /// Starts another in the place of one that has ended. It knows nothing yet.
+    pub(crate) fn replace(&self) -> std::io::Result<Child> {
+        let (new, child) = Current::start()?;
+        *self.current.write() = new;
+        Ok(child)
     }
 
     /// One that is not there, for tests.
@@ -99,11 +153,17 @@ impl Keeper {
     pub(crate) fn nobody() -> Self {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (notes, _) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-        Keeper { notes, pid: 0 }
+        let current = RwLock::new(Current { notes, pid: 0 });
+        Keeper { current }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.current.read().pid
     }
 
     fn tell(&self, note: Note, descriptor: Option<BorrowedFd<'_>>) {
-        let mut room = [0; 64];
+        let mut room = [0; LONGEST];
         let bytes = match postcard::to_slice(&note, &mut room) {
             Ok(bytes) => &*bytes,
             Err(error) => return tracing::error!(%error, "a note that cannot be written"),
@@ -114,20 +174,17 @@ impl Keeper {
             .map(|fds| [ControlMessage::ScmRights(fds)]);
         let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
         let flags = MsgFlags::MSG_NOSIGNAL;
+        let current = self.current.read();
         let sent = sendmsg::<()>(
-            self.notes.as_raw_fd(),
+            current.notes.as_raw_fd(),
             &[IoSlice::new(bytes)],
             control,
             flags,
             None,
         );
         if let Err(error) = sent {
-            tracing::error!(
-                %error,
-                keeper = self.pid,
-                "the keeper is gone: should dipcd be killed now, programs would read zeros \
-                 from shared memory. End them, then restart dipcd"
-            );
+            // Its successor is told everything.
+            tracing::debug!(%error, keeper = current.pid, ?note, "the keeper does not hear");
         }
     }
 
@@ -178,199 +235,26 @@ impl Keeper {
     pub fn unmap(&self, space: SpaceId, start: u64) {
         self.tell(Note::Unmap { space, start }, None);
     }
-}
 
-/// What a keeper holds.
-#[derive(Default)]
-struct Held {
-    memories: HashMap<(i32, u64), (OwnedFd, u64)>,
-    spaces: HashMap<SpaceId, (Uffd, Vec<Range>)>,
-}
-
-/// The keeper's life: collects notes until the daemon is gone, then sees that
-/// nobody reads what is not there, until nobody can.
-pub fn run() -> std::io::Result<()> {
-    // The daemon's end must not be ours: not by the terminal, not by a signal to
-    // the group.
-    let _ = nix::unistd::setsid();
-    for which in [
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGHUP,
-        Signal::SIGPIPE,
-    ] {
-        ignore(which)?;
-    }
-    nix::sys::prctl::set_name(c"dipc-keeper")?;
-    let notes = std::io::stdin();
-    let mut held = Held::default();
-    while held.hear(notes.as_fd())? {}
-    held.take_away();
-    while !held.spaces.is_empty() {
-        held.guard();
-    }
-    Ok(())
-}
-
-fn ignore(which: Signal) -> nix::Result<()> {
-    // SAFETY: ignoring a signal installs no handler.
-    unsafe { signal(which, SigHandler::SigIgn) }.map(drop)
-}
-
-impl Held {
-    /// Takes one note; false when the daemon is gone.
-    fn hear(&mut self, notes: BorrowedFd<'_>) -> std::io::Result<bool> {
-        let mut bytes = [0; 64];
-        let mut control = nix::cmsg_space!([std::os::fd::RawFd; 1]);
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let message = match recvmsg::<()>(notes.as_raw_fd(), &mut slices, Some(&mut control), flags)
-        {
-            Err(nix::errno::Errno::EINTR) => return Ok(true),
-            other => other?,
-        };
-        let mut descriptor = None;
-        // ENOBUFS: there was no room for the descriptor; the note says what it was.
-        for control in message.cmsgs().into_iter().flatten() {
-            if let ControlMessageOwned::ScmRights(fds) = control {
-                // SAFETY: the kernel has just put this descriptor into our table.
-                descriptor = fds.first().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) });
-            }
-        }
-        let count = message.bytes;
-        if count == 0 {
-            return Ok(false);
-        }
-        if let Ok(note) = postcard::from_bytes(&bytes[..count]) {
-            self.note(note, descriptor);
-        }
-        Ok(true)
+    /// Holds the link to this life of a peer open from now on.
+    pub fn link(&self, life: Incarnation, socket: BorrowedFd<'_>) {
+        self.tell(Note::Link { life }, Some(socket));
     }
 
-    fn note(&mut self, note: Note, descriptor: Option<OwnedFd>) {
-        match (note, descriptor) {
-            (Note::Memory { segment, view, len }, Some(memfd)) => {
-                self.memories.insert((segment, view), (memfd, len));
-            }
-            (Note::EndMemory { segment, view }, _) => drop(self.memories.remove(&(segment, view))),
-            (Note::Space { space }, Some(uffd)) => {
-                self.spaces
-                    .insert(space, (Uffd::inherited(uffd), Vec::new()));
-            }
-            (Note::EndSpace { space }, _) => drop(self.spaces.remove(&space)),
-            (Note::Map { space, start, len }, _) => {
-                if let Some((_, ranges)) = self.spaces.get_mut(&space) {
-                    ranges.push(Range { start, len });
-                }
-            }
-            (Note::Unmap { space, start }, _) => {
-                if let Some((_, ranges)) = self.spaces.get_mut(&space) {
-                    ranges.retain(|range| range.start != start);
-                }
-            }
-            (Note::Memory { .. } | Note::Space { .. }, None) => eprintln!(
-                "dipc-keeper: no descriptor left for {note:?}: should dipcd be killed now, its \
-                 programs would read zeros. Raise the hard limit on open files (ulimit -Hn) and \
-                 restart dipcd"
-            ),
-        }
+    /// Lets it go.
+    pub fn end_link(&self, life: Incarnation) {
+        self.tell(Note::EndLink { life }, None);
     }
 
-    /// The daemon is gone: nobody reads or writes these segments any more.
-    fn take_away(&mut self) {
-        // First the pages, so that whoever touches one waits: the spaces are
-        // still registered. Then poison, which wants them absent.
-        for (memfd, len) in self.memories.values() {
-            if let Err(error) = backing::punch(memfd.as_fd(), 0, *len) {
-                eprintln!("dipc-keeper: cannot take away a segment's pages: {error}");
-            }
-        }
-        for id in self.spaces.keys().copied().collect::<Vec<_>>() {
-            self.poison(id);
-        }
+    /// Kills this daemon when its lease has run out.
+    pub(crate) fn watch(&self, daemon: BorrowedFd<'_>, lease: &Word, clock: Clock) {
+        let pid = std::process::id();
+        self.tell(Note::Daemon { pid }, Some(daemon));
+        self.tell(Note::Lease { clock }, Some(lease.as_fd()));
     }
 
-    /// Poisons all that a space maps, and the spaces of children that were
-    /// forked meanwhile.
-    fn poison(&mut self, id: SpaceId) {
-        let Some((uffd, ranges)) = self.spaces.get(&id) else {
-            return;
-        };
-        for range in ranges {
-            loop {
-                match poison(uffd, *range) {
-                    Err(Error::Changing) => {}
-                    Err(Error::Other(error)) => {
-                        eprintln!("dipc-keeper: cannot poison a lost page: {error}");
-                        break;
-                    }
-                    _ => break,
-                }
-                let mut children = Vec::new();
-                uffd.await_event(None, LOOK_MILLIS.into());
-                let _ = uffd.read_events(|event| children.extend(child(event)));
-                if !children.is_empty() {
-                    let ranges = ranges.clone();
-                    self.adopt(children, &ranges);
-                    return self.poison(id);
-                }
-            }
-        }
-    }
-
-    fn adopt(&mut self, children: Vec<Uffd>, ranges: &[Range]) {
-        for child in children {
-            // Above every number that the daemon gave.
-            let id = self.spaces.keys().max().copied().unwrap_or(0) + 1;
-            self.spaces.insert(id, (child, ranges.to_vec()));
-            self.poison(id);
-        }
-    }
-
-    /// Waits for forks, whose children need the same, and for the last end.
-    fn guard(&mut self) {
-        let ids: Vec<SpaceId> = self.spaces.keys().copied().collect();
-        let mut fds: Vec<PollFd<'_>> = ids
-            .iter()
-            .map(|id| PollFd::new(self.spaces[id].0.as_fd(), PollFlags::POLLIN))
-            .collect();
-        // Interrupted or not, each space is looked at.
-        let _ = poll(&mut fds, LOOK_MILLIS);
-        for id in ids {
-            let Some((uffd, ranges)) = self.spaces.get(&id) else {
-                continue;
-            };
-            let ranges = ranges.clone();
-            let mut children = Vec::new();
-            // A fault here is a thread that was about to wait when the page was
-            // poisoned: poisoning again wakes it.
-            let mut fault = false;
-            let _ = uffd.read_events(|event| match event {
-                Event::Fault { .. } => fault = true,
-                other => children.extend(child(other)),
-            });
-            if !ranges.iter().any(|range| still_maps(uffd, range)) {
-                self.spaces.remove(&id);
-            } else if fault {
-                self.poison(id);
-            }
-            self.adopt(children, &ranges);
-        }
-    }
-}
-
-/// Whether a space lives and maps something there. The page is poisoned already.
-fn still_maps(uffd: &Uffd, range: &Range) -> bool {
-    let page = Range {
-        start: range.start,
-        len: backing::PAGE,
-    };
-    !matches!(uffd.poison(page), Err(Error::Gone | Error::Unmapped))
-}
-
-fn child(event: Event) -> Option<Uffd> {
-    match event {
-        Event::Fork(fd) => Some(Uffd::inherited(fd)),
-        Event::Fault { .. } => None,
+    /// The lease ends earlier than it did: the keeper may have to wake up earlier.
+    pub(crate) fn sooner(&self) {
+        self.tell(Note::Sooner, None);
     }
 }
