@@ -195,7 +195,6 @@ fn a_link_that_heals_in_time_has_lost_nothing() {
         ways.iter().for_each(|way| relay.cut(*way));
         one.begin(format!("poke {ours} 0 {value}"));
         until_faulting(&one);
-        assert_eq!(two.must(format!("peek {theirs} 0")), value - 1);
         ways.iter().for_each(|way| relay.heal(*way));
         assert_eq!(one.answer(), "= 0");
         assert_eq!(two.must(format!("peek {theirs} 0")), value);
@@ -307,7 +306,7 @@ fn a_referee_that_is_away_for_long_fences_nobody() {
     cluster.kill_referee();
     let since = Instant::now();
     let mut value = 5;
-    while since.elapsed() < SHORT_IS * 2 {
+    while since.elapsed() < SHORT_IS * 3 {
         value += 1;
         one.must(format!("poke {ours} 0 {value}"));
         assert_eq!(two.must(format!("peek {theirs} 0")), value);
