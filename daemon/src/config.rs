@@ -40,6 +40,11 @@ pub struct Config {
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
 
+    /// How the other nodes reach that address, if it is another to them, as behind
+    /// a forwarded port [default: that of --listen]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub advertise: Option<String>,
+
     /// The cluster's referee; without one this node is a cluster of its own
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub referee: Option<String>,

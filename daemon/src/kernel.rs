@@ -1,6 +1,7 @@
 //! Questions to the kernel that no crate asks.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use dipc_wire::Kind;
 use dipc_wire::peer::Capabilities;
@@ -99,6 +100,77 @@ pub(crate) fn user_namespace(folder: impl AsFd) -> Option<UserNamespace> {
 /// Whether there was no descriptor to be had, here or on the whole machine.
 pub(crate) fn is_shortage(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// What a clock shows, see clock_gettime(2). The clocks asked for are always there.
+pub(crate) fn clock(id: libc::clockid_t) -> Duration {
+    let mut time = timespec(Duration::ZERO);
+    // SAFETY: the kernel writes one timespec.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// A timer by this clock, see timerfd_create(2).
+pub(crate) fn timer(id: libc::clockid_t) -> std::io::Result<OwnedFd> {
+    // SAFETY: numbers only.
+    let fd = unsafe { libc::timerfd_create(id, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets it to this time of its clock, or to none.
+pub(crate) fn set_timer(timer: BorrowedFd<'_>, at: Option<Duration>) -> std::io::Result<()> {
+    // Zero would be none.
+    let at = at.map_or(Duration::ZERO, |at| at.max(Duration::from_nanos(1)));
+    let new = libc::itimerspec {
+        it_interval: timespec(Duration::ZERO),
+        it_value: timespec(at),
+    };
+    let flags = libc::TFD_TIMER_ABSTIME;
+    // SAFETY: the kernel reads `new`, and writes no old value to a null pointer.
+    let result = unsafe {
+        libc::timerfd_settime(
+            timer.as_raw_fd(),
+            flags,
+            &raw const new,
+            std::ptr::null_mut(),
+        )
+    };
+    if result < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
+/// Kills the process of a pidfd, see pidfd_send_signal(2).
+pub(crate) fn kill(process: BorrowedFd<'_>) -> std::io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    let number = libc::SYS_pidfd_send_signal;
+    // SAFETY: numbers, and a null pointer where the kernel expects one.
+    let result = unsafe { libc::syscall(number, process.as_raw_fd(), libc::SIGKILL, none, 0) };
+    if result < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Has the calling thread run before others, as far as it may, see setpriority(2):
+/// only root may, and for whoever may not it stays as it was.
+pub(crate) fn hurry() {
+    /// Half of the way to the highest there is.
+    const NICE: libc::c_int = -10;
+    // SAFETY: numbers only; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
 #[cfg(test)]

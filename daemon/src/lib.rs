@@ -6,11 +6,13 @@
 //! | [`coherence`] | who may read and write which granule: a pure state machine |
 //! | [`memory`] | what the kernel is told about pages |
 //! | [`node`] | sockets, threads and clocks around the three |
-//! | [`keeper`] | the process that outlives a killed daemon |
+//! | [`keeper`] | the process that outlives a killed daemon, and ends a stopped one |
+//! | [`clock`] | by which leases run |
 //! | [`config`] | the command line |
 //!
 //! ARCHITECTURE.md walks a `semop` and a page fault through them.
 
+pub mod clock;
 pub mod coherence;
 pub mod config;
 #[cfg(test)]

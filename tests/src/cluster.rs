@@ -14,7 +14,7 @@ use crate::observe::{NodeStatus, all_threads_are_stopped, all_threads_sleep, sta
 use crate::process::{Process, into_file};
 use crate::scratch::Scratch;
 use crate::wait::{DEADLINE, until};
-use crate::{Program, artifacts};
+use crate::{Program, Relay, artifacts};
 
 /// How a cluster is started.
 #[derive(Clone, Copy, Debug)]
@@ -230,7 +230,38 @@ impl Cluster {
         self.nodes[number - 1] = node;
     }
 
-    /// Starts a daemon as node `number`; `more` overrides its arguments.
+    /// Starts one more node, which is the last then; the others reach it by `relay`.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn add_node_behind(&mut self, relay: &Relay) {
+        let (listen, advertise) = (relay.target().to_string(), relay.address());
+        let more = ["--listen", &listen, "--advertise", &advertise];
+        let number = self.nodes.len() + 1;
+        let node = self
+            .try_node(number, &more)
+            .unwrap_or_else(|refusal| panic!("node {number}: {refusal:?}"));
+        self.nodes.push(node);
+    }
+
+    /// Starts one more node, which is the last then.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn add_node(&mut self) {
+        let number = self.nodes.len() + 1;
+        let node = self
+            .try_node(number, &[])
+            .unwrap_or_else(|refusal| panic!("node {number}: {refusal:?}"));
+        self.nodes.push(node);
+    }
+
+    /// Whether a node's daemon has ended.
+    pub fn has_ended(&mut self, number: usize) -> bool {
+        self.nodes[number - 1].daemon.has_ended()
+    }
+
+    /// Starts a daemon as node `number`; `more` overrides or adds arguments.
     ///
     /// # Errors
     /// What it said, if it does not come up.
@@ -260,10 +291,9 @@ impl Cluster {
             arguments.extend(limits.map(|limit| ("--limit", (*limit).into())));
         }
         for pair in more.chunks_exact(2) {
-            for (option, value) in &mut arguments {
-                if *option == pair[0] {
-                    *value = pair[1].into();
-                }
+            match arguments.iter_mut().find(|(option, _)| *option == pair[0]) {
+                Some((_, value)) => *value = pair[1].into(),
+                None => arguments.push((pair[0], pair[1].into())),
             }
         }
         let log = self.scratch.join(&format!("{name}.log"));

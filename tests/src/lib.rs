@@ -23,6 +23,7 @@ pub mod cost;
 pub mod observe;
 pub mod process;
 pub mod program;
+pub mod relay;
 pub mod scratch;
 pub mod skip;
 pub mod twins;
@@ -32,6 +33,7 @@ pub use accounts::Accounts;
 pub use cluster::{Cluster, Node, Options};
 pub use cost::Cost;
 pub use program::{Answer, Program};
+pub use relay::{Direction, Relay};
 
 /// `IPC_CREAT | IPC_DIPC | 0600`: what most tests create objects with.
 pub const CREATE: u32 = 0o11600;

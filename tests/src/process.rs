@@ -65,6 +65,14 @@ impl Process {
         let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// If it is no child of ours any more.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_some()
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

@@ -12,8 +12,9 @@ use crate::coherence;
 use crate::{Incarnation, Kind, NodeId, ObjectId};
 
 /// The lowest and the highest version that this build speaks. In version 1 a
-/// caller had no capabilities, and nobody asked for a census.
-pub const VERSIONS: (u16, u16) = (2, 2);
+/// caller had no capabilities, and nobody asked for a census; up to version 2 a
+/// ping acknowledged nothing.
+pub const VERSIONS: (u16, u16) = (3, 3);
 /// Tells a peer's connection from a stranger's: "peer" in ASCII.
 pub const MAGIC: u32 = 0x7065_6572;
 /// The longest login, group or node name that travels, in bytes.
@@ -175,8 +176,14 @@ pub enum Message<'a> {
         /// Of which question.
         tag: u64,
     },
-    /// I live. Sent when nothing else was for a while.
-    Ping,
+    /// I live. Sent eight times in a time-out, and as an answer.
+    Ping {
+        /// Counts the sender's pings from 1; 0 is the answer to one, and has none
+        /// itself.
+        number: u64,
+        /// The highest number that the sender has heard from the receiver.
+        heard: u64,
+    },
     /// What objects of this kind are at the receiver? Answered by
     /// [`Message::Rows`], with a postcard `Vec<`[`crate::census::Entry`]`>` as
     /// payload.

@@ -10,12 +10,14 @@
 //! | [`uffd`] | the userfaultfd of one address space |
 //! | [`spaces`] | which address spaces map which segment where |
 //! | [`changes`] | mappings of which a program changes a part |
+//! | [`word`] | a number shared with the keeper |
 
 pub mod backing;
 pub mod changes;
 pub mod segment;
 pub mod spaces;
 pub mod uffd;
+pub mod word;
 
 #[cfg(test)]
 mod tests;

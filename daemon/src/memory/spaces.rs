@@ -434,6 +434,14 @@ impl Spaces {
         }
     }
 
+    /// Runs `each` over all spaces, while none can come, go or change.
+    pub fn each(&self, mut each: impl FnMut(&Space, &[Mapping])) {
+        let inner = self.inner.read();
+        for entry in inner.spaces.values() {
+            each(&entry.space, &entry.mappings);
+        }
+    }
+
     /// Drops a space that cannot be served.
     pub fn remove(&self, space: SpaceId) {
         self.inner.write().remove(space);

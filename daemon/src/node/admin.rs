@@ -55,7 +55,7 @@ impl Node {
             socket: self.socket.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
-            keeper: self.keeper.pid,
+            keeper: self.keeper.pid(),
             referee: self.names.referee(),
             peers,
             processes: self.programs(),

@@ -13,6 +13,7 @@ use dipc_wire::{Errno, Pid};
 use super::Node;
 use super::answer::Asker;
 use super::home::Caller;
+use super::lease::Ping;
 use super::link::{Link, Pending};
 
 impl Node {
@@ -20,35 +21,47 @@ impl Node {
     pub(super) fn hear(
         self: &Arc<Self>,
         link: Arc<Link>,
-        mut stream: TcpStream,
+        stream: TcpStream,
         mut buffer: FrameBuffer,
     ) -> std::io::Result<()> {
         let node = self.clone();
         thread::Builder::new()
             .name(format!("peer-{}", link.node))
             .spawn(move || {
-                let why = loop {
-                    match buffer.next_frame() {
-                        Err(error) => break error.to_string(),
-                        Ok(Some(frame)) => match frame.message() {
-                            Err(error) => break error.to_string(),
-                            Ok(message) => {
-                                if let Err(violation) = node.heard(&link, message, frame.payload) {
-                                    break violation;
-                                }
-                            }
-                        },
-                        Ok(None) => match stream.read(buffer.space()) {
-                            Ok(0) => break "it closed the connection".into(),
-                            Ok(count) => buffer.filled(count),
-                            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                            Err(error) => break error.to_string(),
-                        },
+                let ended = match node.hear_all(&link, &stream, &mut buffer) {
+                    Ok(()) => true,
+                    Err(why) => {
+                        node.link_lost(&link, &why);
+                        node.await_end(&stream)
                     }
                 };
-                node.link_lost(&link, &why);
+                if ended {
+                    node.link_ended(&link);
+                }
             })?;
         Ok(())
+    }
+
+    /// Hears a peer until it closes its end. An error is why it is heard no more.
+    fn hear_all(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        mut stream: &TcpStream,
+        buffer: &mut FrameBuffer,
+    ) -> Result<(), String> {
+        loop {
+            if let Some(frame) = buffer.next_frame().map_err(|e| e.to_string())? {
+                let message = frame.message().map_err(|e| e.to_string())?;
+                self.heard(link, message, frame.payload)?;
+                continue;
+            }
+            match stream.read(buffer.space()) {
+                Ok(0) => return Ok(()),
+                Ok(count) => buffer.filled(count),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
     }
 
     /// One message. An error is what no honest peer says.
@@ -59,6 +72,10 @@ impl Node {
         payload: &[u8],
     ) -> Result<(), String> {
         link.received();
+        if link.is_lost() {
+            // Given up meanwhile: nothing of it counts but its end.
+            return Ok(());
+        }
         let from = |pid: u32| Pid {
             node: link.node,
             pid,
@@ -123,7 +140,12 @@ impl Node {
                     let _ = sender.send(payload.to_vec());
                 }
             }
-            Message::Ping => {}
+            Message::Ping { number, heard } => {
+                let ping = Ping { number, heard };
+                link.pinged(ping, self.clock.now())
+                    .map_err(|lie| lie.to_string())?;
+                self.renew();
+            }
             Message::Mapped { id, pid } => {
                 // A segment that is gone has no times.
                 let _ = self.home.mapped(from(pid), ours(id)?);

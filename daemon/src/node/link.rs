@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
@@ -19,7 +19,8 @@ use thiserror::Error;
 
 use super::answer::Asker;
 use super::counters::Counters;
-use super::outbox::{Closed, Cut, Outbox, send_blocking};
+use super::lease::{Lease, NeverSent, Ping};
+use super::outbox::{Closed, Outbox, send_blocking};
 
 /// More unread bytes than this, and a peer is given up.
 const BACKLOG: usize = 256 << 20;
@@ -43,10 +44,9 @@ pub(crate) struct Link {
     /// `None` once the link is lost: who asks then is told at once.
     pending: Mutex<Option<HashMap<u64, Pending>>>,
     counters: Arc<Counters>,
-    /// Whether anything was heard since the last look.
-    heard: AtomicBool,
-    /// For how many looks in a row nothing was.
-    silent: AtomicU32,
+    lease: Mutex<Lease>,
+    /// Whether all that came over it is given up.
+    given_up: AtomicBool,
 }
 
 /// Why two nodes do not talk.
@@ -134,16 +134,17 @@ impl Link {
         stream: &TcpStream,
         hello: &Hello,
         counters: Arc<Counters>,
+        lease: Lease,
     ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Link {
             node: hello.node,
             incarnation: hello.incarnation,
-            outbox: Outbox::new(OwnedFd::from(stream.try_clone()?), Cut::Nowhere, BACKLOG),
+            outbox: Outbox::of_link(OwnedFd::from(stream.try_clone()?), BACKLOG),
             tags: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             counters,
-            heard: AtomicBool::new(true),
-            silent: AtomicU32::new(0),
+            lease: Mutex::new(lease),
+            given_up: AtomicBool::new(false),
         }))
     }
 
@@ -215,19 +216,57 @@ impl Link {
     /// Something has come from the peer.
     pub(crate) fn received(&self) {
         self.counters.received();
-        self.heard.store(true, Ordering::Relaxed);
     }
 
-    /// Looks whether anything has come since the last look; ends the connection
-    /// when nothing had for `looks` looks in a row. (A time-out of the socket
-    /// would cost every read a timer.)
-    pub(crate) fn look(&self, looks: u32) {
-        if self.heard.swap(false, Ordering::Relaxed) {
-            self.silent.store(0, Ordering::Relaxed);
-        } else if self.silent.fetch_add(1, Ordering::Relaxed) + 1 >= looks {
-            tracing::warn!(node = %self.node, "nothing was heard of a peer for the time-out");
-            self.outbox.close();
+    /// The connection itself, for the keeper.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.outbox.socket()
+    }
+
+    /// Says that this node lives.
+    pub(crate) fn ping(&self, now: Duration) {
+        // The lock is not held while it is sent: what is sent later than noted
+        // shortens the lease only.
+        let ping = self.lease.lock().ping(now);
+        self.say(ping);
+    }
+
+    fn say(&self, Ping { number, heard }: Ping) {
+        // A link that is broken is found by the next look at it.
+        let _ = self.send(&Message::Ping { number, heard }, &[]);
+    }
+
+    /// The peer says that it lives.
+    pub(crate) fn pinged(&self, ping: Ping, now: Duration) -> Result<(), NeverSent> {
+        let answer = self.lease.lock().hear(ping, now)?;
+        if let Some(answer) = answer {
+            self.say(answer);
         }
+        Ok(())
+    }
+
+    /// Why it must be given up, if it must.
+    pub(crate) fn is_over(&self, now: Duration) -> Option<&'static str> {
+        if self.outbox.is_closed() {
+            Some("what it is sent cannot be sent, or is not taken")
+        } else if self.lease.lock().is_over(now) {
+            Some("it has acknowledged nothing for most of the time-out")
+        } else {
+            None
+        }
+    }
+
+    /// When the keeper fences if this node does nothing; `None` when nothing that
+    /// came over it is left.
+    pub(crate) fn fence_at(&self) -> Option<Duration> {
+        let given_up = self.given_up.load(Ordering::Acquire);
+        (!given_up).then(|| self.lease.lock().fence_at())
+    }
+
+    /// From when on the peer has fenced in any case. Of a link that is lost, on
+    /// which nothing is acknowledged any more.
+    pub(crate) fn peer_has_fenced_at(&self) -> Duration {
+        self.lease.lock().peer_has_fenced_at()
     }
 
     /// Whether this life of the peer is over.
@@ -235,7 +274,8 @@ impl Link {
         self.pending.lock().is_none()
     }
 
-    /// The link is lost: closes it and returns all who wait for an answer.
+    /// The link is lost: nothing more is sent, not even an acknowledgement. Returns
+    /// all who wait for an answer.
     pub(crate) fn lose(&self) -> Vec<Pending> {
         self.outbox.close();
         self.pending
@@ -243,6 +283,17 @@ impl Link {
             .take()
             .map(|all| all.into_values().collect())
             .unwrap_or_default()
+    }
+
+    /// What this node had from the peer is given up: the peer may go on.
+    pub(crate) fn announce(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.outbox.announce();
+    }
+
+    /// The peer's life is over; whoever reads from it is woken.
+    pub(crate) fn end(&self) {
+        self.outbox.end();
     }
 
     /// The node's answer to a call of its own.

@@ -1,9 +1,7 @@
 //! Nodes that come and go.
 //!
-//! A link that breaks is the death of its peer's life: nothing is sent again,
-//! and nobody waits for it to come back. The referee hears of it and tells the
-//! others. Death comes by two ways, a broken link or the referee's word;
-//! whichever is first does the work ([`Node::ended`]).
+//! How nodes come in, and what the referee says of them. How they go is
+//! [`super::ending`]'s.
 
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -11,21 +9,18 @@ use std::thread;
 use std::time::Duration;
 
 use dipc_wire::frame::FrameBuffer;
-use dipc_wire::peer::{Hello, Message};
+use dipc_wire::peer::Hello;
 use dipc_wire::referee::ToNode;
-use dipc_wire::{Errno, Incarnation, NodeId};
+use dipc_wire::{Incarnation, NodeId};
 
 use super::Node;
-use super::answer::Asker;
-use super::link::{HandshakeError, Link, Pending, hear_hello, say_hello, tune};
+use super::lease::Lease;
+use super::link::{HandshakeError, Link, hear_hello, say_hello, tune};
 use super::names::{Joined, Known, Referee, join};
 use super::peers::Member;
 
 /// How long to wait before a referee that does not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
-
-/// How often in a time-out a node says that it lives.
-pub(super) const PINGS: u32 = 4;
 
 /// What a node waits for before it serves programs.
 pub(super) type Ready = crossbeam::channel::Sender<Result<(), String>>;
@@ -48,6 +43,7 @@ impl Node {
                         keys: node.home.keys(),
                         weights: node.home.weights(),
                         members: node.peers.lives(),
+                        lost: node.peers.ended().into_iter().collect(),
                     };
                     let why = referee.serve(joined, known, |message| node.told(&message, &ready));
                     tracing::warn!(referee = referee.address, %why, "the referee is gone");
@@ -102,7 +98,7 @@ impl Node {
                     let _ = ready.send(Err(problem));
                 }
             }
-            ToNode::Gone { node, incarnation } => self.ended(node, incarnation),
+            ToNode::Gone { node, incarnation } => self.gone(node, incarnation),
             ToNode::Fenced => self.die("the cluster has declared it dead"),
             ToNode::Complete => drop(ready.send(Ok(()))),
             ToNode::Found { .. }
@@ -126,6 +122,9 @@ impl Node {
             .ok_or_else(|| std::io::Error::other("the address has no host"))?;
         let stream = TcpStream::connect_timeout(&address, self.timeout)?;
         tune(&stream, self.timeout)?;
+        // It may have to wait until nothing is left there of our former life.
+        stream.set_read_timeout(Some(self.timeout * 2))?;
+        let since = self.clock.now();
         say_hello(&stream, self.me, to, incarnation)?;
         let mut buffer = FrameBuffer::new();
         let hello = hear_hello(&stream, &mut buffer, self.me)?;
@@ -133,7 +132,7 @@ impl Node {
             return Err(HandshakeError::Mistaken);
         }
         let nothing = || Ok::<(), HandshakeError>(());
-        self.begin_link(stream, buffer, &hello, nothing)
+        self.begin_link(stream, buffer, &hello, since, nothing)
     }
 
     fn begin_link(
@@ -141,14 +140,26 @@ impl Node {
         stream: TcpStream,
         buffer: FrameBuffer,
         hello: &Hello,
+        since: Duration,
         last: impl FnOnce() -> Result<(), HandshakeError>,
     ) -> Result<(), HandshakeError> {
         // From here on, silence is found by those who ping.
         stream.set_read_timeout(None)?;
-        let link = Link::new(&stream, hello, self.counters.clone())?;
-        self.peers
-            .connect(&link, last)?
-            .ok_or(HandshakeError::NotAMember)?;
+        let lease = Lease::new(self.terms(), since, self.clock.now());
+        let link = Link::new(&stream, hello, self.counters.clone(), lease)?;
+        // What comes over it is the peer's until the keeper or we have given it up.
+        let held = || {
+            self.keeper.link(link.incarnation, link.socket());
+            last()
+        };
+        let connected = self.peers.connect(&link, held);
+        if !matches!(connected, Ok(Some(()))) {
+            self.keeper.end_link(link.incarnation);
+            // The keeper has its copy until it hears that.
+            link.end();
+        }
+        connected?.ok_or(HandshakeError::NotAMember)?;
+        self.renew();
         self.hear(link.clone(), stream, buffer).map_err(|error| {
             self.link_lost(&link, "there is no thread to hear it");
             error.into()
@@ -198,47 +209,7 @@ impl Node {
         let ours = || say_hello(&stream, self.me, hello.node, hello.incarnation);
         // The newcomer waits for our hello, so nothing follows its own yet.
         let (clone, rest) = (stream.try_clone()?, FrameBuffer::new());
-        self.begin_link(clone, rest, &hello, ours)
-    }
-
-    /// A link broke: its peer's life is over.
-    pub(super) fn link_lost(&self, link: &Link, why: &str) {
-        tracing::warn!(node = %link.node, incarnation = %link.incarnation, why, "a link is lost");
-        self.names.peer_lost(link.node, link.incarnation);
-        self.ended(link.node, link.incarnation);
-    }
-
-    /// A life is over. What it had here ends, and what of ours was there is
-    /// lost; who waits for it is told.
-    fn ended(&self, node: NodeId, incarnation: Incarnation) {
-        // Whoever comes second waits for the first: the node's next life may
-        // follow at once, and must not lose what it has here to the old one's end.
-        let _one_by_one = self.ending.lock();
-        let Some(link) = self.peers.end(node, incarnation) else {
-            return;
-        };
-        tracing::info!(%node, %incarnation, "a member is gone");
-        let pending = link.map(|link| link.lose()).unwrap_or_default();
-        for asker in pending.into_iter().filter_map(|pending| match pending {
-            Pending::Call(asker @ (Asker::Client(_) | Asker::Peer { .. })) => Some(asker),
-            // A thread that waits finds its channel closed.
-            Pending::Call(Asker::Thread(_)) | Pending::Rows(_) => None,
-        }) {
-            // The object is lost with its home, as if it had been removed.
-            asker.fail(Errno::EIDRM);
-        }
-        for destroyed in self.home.forget_node(node) {
-            self.destroy(destroyed);
-        }
-        self.memory_of_dead(node, incarnation);
-    }
-
-    /// Others must hear that this node lives, even when it has nothing to say.
-    pub(super) fn ping(&self) {
-        self.names.ping();
-        for link in self.peers.links() {
-            let _ = link.send(&Message::Ping, &[]);
-            link.look(PINGS);
-        }
+        let since = self.clock.now();
+        self.begin_link(clone, rest, &hello, since, ours)
     }
 }

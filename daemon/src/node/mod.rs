@@ -12,7 +12,9 @@
 //! | [`segments`] | the segments in use here: faults and coherence messages |
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
 //! | [`names`] | the referee's client |
-//! | [`membership`] | nodes that come and go |
+//! | [`membership`], [`ending`] | nodes that come, and nodes that go |
+//! | [`lease`], [`heartbeat`] | how long a node may use what others have lent it |
+//! | [`guard`] | replaces a keeper that was killed |
 //! | [`census`], [`sysvipc`], [`listed`] | what `ipcs` is told, and what `ipcrm -a` may not remove |
 //! | [`process`], [`identity`], [`users`] | who the programs are: here, now, and elsewhere |
 //! | [`outbox`], [`timer`], [`counters`], [`answer`], [`descriptors`] | tools |
@@ -31,9 +33,13 @@ mod client;
 mod counters;
 mod counting;
 mod descriptors;
+mod ending;
+mod guard;
+mod heartbeat;
 mod home;
 mod identity;
 mod inbound;
+mod lease;
 mod link;
 mod listed;
 mod membership;
@@ -54,15 +60,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dipc_wire::referee::Membership;
-use dipc_wire::{Limits, ObjectId, Pid};
+use dipc_wire::{Incarnation, Limits, NodeId, ObjectId, Pid};
 
 use parking_lot::Mutex;
 
+use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::memory::Spaces;
 use crate::semantics::Ticket;
 use counters::Counters;
 use descriptors::Descriptors;
+use heartbeat::Promise;
 use home::Home;
 use names::Names;
 use peers::Peers;
@@ -99,8 +107,11 @@ pub(crate) enum Task {
     TimeOut(Ticket),
     /// A granule's time quantum is over.
     Expire { segment: ObjectId, granule: u64 },
-    /// Others must hear that we live.
-    Ping,
+    /// A peer whose life has ended has given up all that it had from here.
+    Over {
+        node: NodeId,
+        incarnation: Incarnation,
+    },
     /// The memory of a process that has ended may be gone, after so long.
     Reap { pid: u32, wait: Duration },
 }
@@ -116,8 +127,11 @@ pub(crate) struct Node {
     pub(crate) began: Instant,
     pub(crate) home: Home,
     pub(crate) peers: Peers,
-    /// Held while a life's end is worked off.
+    /// Held while half of a life's end is worked off.
     pub(crate) ending: Mutex<()>,
+    /// By which leases run.
+    pub(crate) clock: Clock,
+    pub(crate) promise: Promise,
     pub(crate) names: Names,
     pub(crate) processes: Arc<Processes>,
     pub(crate) spaces: Spaces,

@@ -164,6 +164,9 @@ pub(crate) struct Known {
     pub(crate) weights: Vec<(Kind, ObjectId, u64)>,
     /// The other members.
     pub(crate) members: Vec<(NodeId, Incarnation)>,
+    /// Those that are no more, of each node the last: a referee that was away when
+    /// a link broke must hear of it, or the two would stay members and never talk.
+    pub(crate) lost: Vec<(NodeId, Incarnation)>,
 }
 
 /// A joined connection, not yet read from.
@@ -342,6 +345,7 @@ impl Referee {
             keys,
             weights,
             members,
+            lost,
         } = known();
         for (kind, key, id) in keys {
             say(&outbox, &ToReferee::Owns { kind, key, id });
@@ -351,6 +355,9 @@ impl Referee {
         }
         for (node, incarnation) in members {
             say(&outbox, &ToReferee::Knows { node, incarnation });
+        }
+        for (node, incarnation) in lost {
+            say(&outbox, &ToReferee::PeerLost { node, incarnation });
         }
         say(&outbox, &ToReferee::Settled);
         state

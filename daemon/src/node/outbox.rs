@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
@@ -37,6 +37,9 @@ pub(crate) enum Cut {
 pub(crate) struct Outbox {
     socket: OwnedFd,
     cut: Cut,
+    /// Whether the receiver hears at once that this side is closed. Of a link it
+    /// means more, and is said by [`Outbox::announce`].
+    tells: bool,
     queue: Mutex<Queue>,
     /// More queued bytes than this, and the receiver is given up: it does not
     /// read what it is sent.
@@ -56,9 +59,20 @@ pub(crate) struct Closed;
 
 impl Outbox {
     pub(crate) fn new(socket: OwnedFd, cut: Cut, limit: usize) -> Arc<Self> {
+        Self::make(socket, cut, true, limit)
+    }
+
+    /// Of a link to a peer, which must not hear of the end before this node has
+    /// fenced (see `lease`). Neither does the reader of this socket.
+    pub(crate) fn of_link(socket: OwnedFd, limit: usize) -> Arc<Self> {
+        Self::make(socket, Cut::Nowhere, false, limit)
+    }
+
+    fn make(socket: OwnedFd, cut: Cut, tells: bool, limit: usize) -> Arc<Self> {
         Arc::new(Outbox {
             socket,
             cut,
+            tells,
             queue: Mutex::new(Queue::default()),
             limit,
         })
@@ -183,10 +197,7 @@ impl Outbox {
                 return;
             }
             drop(queue);
-            let mut ready = [PollFd::new(
-                std::os::fd::AsFd::as_fd(&self.socket),
-                PollFlags::POLLOUT,
-            )];
+            let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
             // Interrupted or not, the next round finds out.
             let _ = poll(&mut ready, PollTimeout::NONE);
         }
@@ -195,8 +206,10 @@ impl Outbox {
     fn close_locked(&self, queue: &mut Queue) -> Closed {
         queue.closed = true;
         queue.bytes = VecDeque::new();
-        // The reader of this socket wakes up and cleans up.
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        if self.tells {
+            // The reader of this socket wakes up and cleans up.
+            let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        }
         Closed
     }
 
@@ -207,7 +220,30 @@ impl Outbox {
         !queue.bytes.is_empty() || kernel::unread_bytes(&self.socket) > 0
     }
 
-    /// Ends the connection: nothing more is sent, and its reader wakes up.
+    /// The socket.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Whether nothing is sent any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.lock().closed
+    }
+
+    /// Tells the receiver that nothing more comes.
+    pub(crate) fn announce(&self) {
+        self.close();
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// Ends the connection in both directions: its reader wakes up.
+    pub(crate) fn end(&self) {
+        self.close();
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Ends the connection: nothing more is sent, and its reader wakes up, unless
+    /// it is a link.
     pub(crate) fn close(&self) {
         self.close_locked(&mut self.queue.lock());
     }
@@ -265,6 +301,22 @@ mod tests {
         }
         // What was queued behind may have come along.
         assert_eq!(got[..payload.len()], payload[..]);
+    }
+
+    #[test]
+    fn the_end_of_a_link_is_heard_when_it_is_announced_and_not_before() {
+        let (a, mut b) = UnixStream::pair().unwrap();
+        let outbox = Outbox::of_link(a.into(), 1 << 20);
+        outbox.send([b"last", &[]]).unwrap();
+        outbox.close();
+        assert!(outbox.is_closed() && outbox.send([b"more", &[]]).is_err());
+        let mut got = [0; 8];
+        assert_eq!(b.read(&mut got).unwrap(), 4);
+        b.set_nonblocking(true).unwrap();
+        let error = b.read(&mut got).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        outbox.announce();
+        assert_eq!(b.read(&mut got).unwrap(), 0);
     }
 
     #[test]

@@ -29,8 +29,21 @@ pub(crate) struct Peers {
 #[derive(Default)]
 struct Known {
     members: HashMap<NodeId, Member>,
-    /// The last life of each node that is over.
+    /// The last life of each node that is over, or parting.
     ended: HashMap<NodeId, Incarnation>,
+    /// Those of which this node has something still (see `ending`): no next life
+    /// gets a link before.
+    parting: HashMap<NodeId, Arc<Link>>,
+}
+
+/// What the end of a life finds.
+pub(crate) enum Parting {
+    /// Its link, over which nothing more is sent.
+    Linked(Arc<Link>),
+    /// It has none.
+    Unlinked,
+    /// The same, and the life before is still parting.
+    Behind,
 }
 
 impl Known {
@@ -51,8 +64,8 @@ impl Peers {
         }
     }
 
-    /// Waits until the referee has named this life of a node; false when it is
-    /// over or does not come within `patience`.
+    /// Waits until the referee has named this life of a node, and nothing is left
+    /// of the one before; false when it is over or does not come within `patience`.
     pub(crate) fn is_member(
         &self,
         node: NodeId,
@@ -61,11 +74,8 @@ impl Peers {
     ) -> bool {
         let mut known = self.known.lock();
         let not_yet = |known: &mut Known| {
-            !known.is_over(node, incarnation)
-                && known
-                    .members
-                    .get(&node)
-                    .is_none_or(|m| m.incarnation != incarnation)
+            let named = known.members.get(&node).map(|m| m.incarnation) == Some(incarnation);
+            !known.is_over(node, incarnation) && (!named || known.parting.contains_key(&node))
         };
         self.changed.wait_while_for(&mut known, not_yet, patience);
         !not_yet(&mut known) && !known.is_over(node, incarnation)
@@ -83,7 +93,10 @@ impl Peers {
     ) -> Result<Option<()>, E> {
         let known = self.known.lock();
         let mut links = self.links.write();
-        if known.is_over(link.node, link.incarnation) || links.contains_key(&link.node) {
+        if known.is_over(link.node, link.incarnation)
+            || known.parting.contains_key(&link.node)
+            || links.contains_key(&link.node)
+        {
             return Ok(None);
         }
         last()?;
@@ -91,9 +104,8 @@ impl Peers {
         Ok(Some(()))
     }
 
-    /// This life of a node is over. Returns its link when it had one, and
-    /// `None` when it was known to be over.
-    pub(crate) fn end(&self, node: NodeId, incarnation: Incarnation) -> Option<Option<Arc<Link>>> {
+    /// This life of a node ends. `None` when that was known.
+    pub(crate) fn part(&self, node: NodeId, incarnation: Incarnation) -> Option<Parting> {
         let mut known = self.known.lock();
         if known.is_over(node, incarnation) {
             return None;
@@ -111,7 +123,43 @@ impl Peers {
         let ours = links
             .get(&node)
             .is_some_and(|link| link.incarnation <= incarnation);
-        Some(if ours { links.remove(&node) } else { None })
+        let link = if ours { links.remove(&node) } else { None };
+        Some(match link {
+            Some(link) => {
+                known.parting.insert(node, link.clone());
+                Parting::Linked(link)
+            }
+            None if known.parting.contains_key(&node) => Parting::Behind,
+            None => Parting::Unlinked,
+        })
+    }
+
+    /// The link to this life of a node, while that is parting.
+    pub(crate) fn parting(&self, node: NodeId, incarnation: Incarnation) -> Option<Arc<Link>> {
+        let known = self.known.lock();
+        let link = known.parting.get(&node);
+        link.filter(|link| link.incarnation == incarnation).cloned()
+    }
+
+    /// The last life of a node that is over, or parting.
+    pub(crate) fn last_ended(&self, node: NodeId) -> Option<Incarnation> {
+        self.known.lock().ended.get(&node).copied()
+    }
+
+    /// Nothing is left of a life that was parting: its next may come.
+    pub(crate) fn parted(&self, node: NodeId) {
+        self.known.lock().parting.remove(&node);
+        self.changed.notify_all();
+    }
+
+    /// Runs `each` over all links, parting ones too, while none can come or go.
+    pub(crate) fn each_link(&self, mut each: impl FnMut(&Link)) {
+        let known = self.known.lock();
+        let links = self.links.read();
+        links
+            .values()
+            .chain(known.parting.values())
+            .for_each(|link| each(link));
     }
 
     /// The way to a node.

@@ -113,6 +113,19 @@ impl Segments {
         self.table.read().values().cloned().collect()
     }
 
+    /// Runs `each` over all memory that the segments have here, while theirs cannot
+    /// change.
+    pub(super) fn each_view(&self, mut each: impl FnMut(ObjectId, View, u64, BorrowedFd<'_>)) {
+        for segment in self.all() {
+            let state = segment.state.lock();
+            for view in state.memory.views() {
+                if let Some(memfd) = state.memory.memory_of(view) {
+                    each(segment.id, view, state.memory.mapped_len(), memfd);
+                }
+            }
+        }
+    }
+
     /// The segment, new to this node or not.
     pub(crate) fn enter(
         &self,
@@ -335,18 +348,32 @@ impl Node {
         self.execute(segment, &mut state, &actions, &[]);
     }
 
-    /// What a node's death does to memory.
-    pub(crate) fn memory_of_dead(&self, dead: NodeId, incarnation: Incarnation) {
+    /// What was lent by a node that is dead, or takes this one for dead: it is given
+    /// up.
+    pub(crate) fn memory_from_dead(&self, dead: NodeId, incarnation: Incarnation) {
+        self.bury(dead, incarnation, |home| home == dead);
         for segment in self.segments.all() {
-            let mut state = segment.state.lock();
-            let mut actions = Vec::new();
-            state
-                .protocol
-                .node_died(dead, incarnation, self.now(), &mut actions);
-            self.execute(&segment, &mut state, &actions, &[]);
-            drop(state);
             if segment.id.home() == dead && !self.spaces.is_mapped(segment.id, None) {
                 self.forget_segment(segment.id);
+            }
+        }
+    }
+
+    /// What a node's death does to the memory of all other homes, this one among
+    /// them. It must have fenced: what it had is given to others.
+    pub(crate) fn memory_of_dead(&self, dead: NodeId, incarnation: Incarnation) {
+        self.bury(dead, incarnation, |home| home != dead);
+    }
+
+    fn bury(&self, dead: NodeId, incarnation: Incarnation, of: impl Fn(NodeId) -> bool) {
+        for segment in self.segments.all() {
+            if of(segment.id.home()) {
+                let mut state = segment.state.lock();
+                let mut actions = Vec::new();
+                state
+                    .protocol
+                    .node_died(dead, incarnation, self.now(), &mut actions);
+                self.execute(&segment, &mut state, &actions, &[]);
             }
         }
     }
@@ -463,7 +490,7 @@ mod tests {
     fn an_earlier_death_of_its_home_costs_a_segment_of_the_present_life_nothing() {
         let node = solo_node();
         let (earlier, _stream) = link_to(&node, 2, 7);
-        node.link_lost(&earlier, "test");
+        node.link_ended(&earlier);
         let (home, _stream) = link_to(&node, 2, 8);
         let segment = node
             .segments
@@ -485,7 +512,7 @@ mod tests {
         let id = ObjectId::new(node.me.node, 1);
         node.segments.enter(node.me, id, SHAPE).unwrap();
         let (earlier, _stream) = link_to(&node, 2, 7);
-        node.link_lost(&earlier, "test");
+        node.link_ended(&earlier);
         let (link, mut stream) = link_to(&node, 2, 8);
         let request = Message::Request {
             granule: 0,
@@ -495,6 +522,7 @@ mod tests {
         };
         node.coherence(&link, id, request, &[]).unwrap();
         link.lose();
+        link.announce();
         let mut buffer = FrameBuffer::new();
         while let count @ 1.. = stream.read(buffer.space()).unwrap() {
             buffer.filled(count);

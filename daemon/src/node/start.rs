@@ -21,8 +21,8 @@ use thiserror::Error;
 use super::attach::{Bequests, FaultService};
 use super::counters::Counters;
 use super::descriptors::{self, Descriptors};
+use super::heartbeat::Promise;
 use super::home::Home;
-use super::membership::PINGS;
 use super::names::{JoinError, Joined, Names, Referee, join};
 use super::peers::Peers;
 use super::process::Processes;
@@ -30,6 +30,7 @@ use super::segments::{Late, Segments};
 use super::timer::Timer;
 use super::users::Users;
 use super::{Node, Settings, Task, admin, client};
+use crate::clock::Clock;
 use crate::config::{Config, LimitsError};
 use crate::keeper::Keeper;
 use crate::memory::uffd::Uffd;
@@ -70,7 +71,8 @@ pub enum StartError {
     },
     /// Peers cannot connect to "any address".
     #[error(
-        "--listen {0} names no address that other nodes could connect to: give this host's own"
+        "--listen {0} names no address that other nodes could connect to: give this host's own, \
+         or say with --advertise ADDRESS:PORT how they reach it"
     )]
     Unspecified(SocketAddr),
     /// The referee does not take this node.
@@ -130,19 +132,20 @@ fn serve(
     ready: impl FnOnce(&str),
     ends: &SigSet,
 ) -> Result<(), StartError> {
-    let keeper = Keeper::spawn().map_err(system("cannot start the keeper process"))?;
+    let (keeper, child) = Keeper::spawn().map_err(system("cannot start the keeper process"))?;
     let peers = listen(config)?;
     let name = node_name(config)?;
-    let address = peers
-        .as_ref()
-        .map(|(_, address)| address.to_string())
-        .unwrap_or_default();
+    let listens = peers.as_ref().map(|(_, address)| address.to_string());
+    let address = config.advertise.clone().or(listens).unwrap_or_default();
     let joined = match &config.referee {
         Some(referee) => Some(enter_cluster(config, referee, &name, &address)?),
         None => None,
     };
     let node = assemble(config, keeper, name, address, joined.as_ref())?;
     let threads = system("cannot start a thread");
+    // Before it has anything from anybody.
+    node.hand_over();
+    node.guard_keeper(child).map_err(&threads)?;
     let at = node.clone();
     node.timer
         .run(move |task| at.happens(task))
@@ -159,7 +162,7 @@ fn serve(
         let (sender, receiver) = bounded(1);
         node.follow(referee.clone(), joined, sender)
             .map_err(&threads)?;
-        node.happens(Task::Ping);
+        node.begin_heartbeat().map_err(&threads)?;
         match receiver.recv_timeout(node.timeout * 2) {
             Ok(connected) => connected.map_err(StartError::Member)?,
             Err(_) => return Err(silent_referee(&referee.address)),
@@ -185,11 +188,7 @@ impl Node {
             Task::TimeOut(ticket) => self.home.withdraw(ticket, dipc_wire::Errno::EAGAIN),
             Task::Expire { segment, granule } => self.expire(segment, granule),
             Task::Reap { pid, wait } => self.look_again(pid, wait),
-            Task::Ping => {
-                self.ping();
-                self.timer
-                    .at(Instant::now() + self.timeout / PINGS, Task::Ping);
-            }
+            Task::Over { node, incarnation } => self.over(node, incarnation),
         }
     }
 }
@@ -230,6 +229,8 @@ pub(super) fn assemble(
         ),
         peers: Peers::default(),
         ending: Mutex::default(),
+        clock: clock(config),
+        promise: Promise::new().map_err(system("no memory to share with the keeper"))?,
         names,
         processes: Arc::new(Processes::new().map_err(system("cannot watch processes"))?),
         spaces: Spaces::default(),
@@ -243,6 +244,16 @@ pub(super) fn assemble(
         bequests: Bequests::default(),
         reaping: Mutex::default(),
     }))
+}
+
+/// By which leases run. Peers of a node that listens on the loopback device are on
+/// this machine, and are suspended with it.
+fn clock(config: &Config) -> Clock {
+    if config.listen.ip().is_loopback() && config.advertise.is_none() {
+        Clock::Running
+    } else {
+        Clock::Suspended
+    }
 }
 
 /// Who a node is that has no referee. Its lives differ by the time they began.
@@ -306,7 +317,7 @@ fn listen(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartErr
         return Ok(None);
     }
     let address = config.listen;
-    if address.ip().is_unspecified() {
+    if address.ip().is_unspecified() && config.advertise.is_none() {
         return Err(StartError::Unspecified(address));
     }
     let listener = TcpListener::bind(address).and_then(|listener| {

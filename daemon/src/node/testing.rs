@@ -9,6 +9,7 @@ use dipc_wire::peer::{Hello, MAGIC, VERSIONS};
 use dipc_wire::{Incarnation, NodeId};
 
 use super::Node;
+use super::lease::Lease;
 use super::link::Link;
 use super::process::{Process, Processes};
 use super::start::assemble;
@@ -54,7 +55,9 @@ pub(super) fn link_to(node: &Node, peer: u8, incarnation: u64) -> (Arc<Link>, Tc
         to: node.me.node,
         to_incarnation: node.me.incarnation,
     };
-    let link = Link::new(&ours, &hello, node.counters.clone()).unwrap();
+    let now = node.clock.now();
+    let lease = Lease::new(node.terms(), now, now);
+    let link = Link::new(&ours, &hello, node.counters.clone(), lease).unwrap();
     let connected = node.peers.connect(&link, || Ok::<(), ()>(()));
     assert_eq!(connected, Ok(Some(())));
     (link, theirs)

@@ -28,20 +28,31 @@ impl Home {
         self.wake(wakes);
     }
 
-    /// A node is dead: its processes have ended, nobody of it waits, and its
-    /// attachments are gone (behaviour 59). Returns the segments that ended.
-    pub(crate) fn forget_node(&self, node: NodeId) -> Vec<ObjectId> {
+    /// A node cannot be answered any more: nobody of it waits, so that nothing is
+    /// given to whoever will not hear of it.
+    pub(crate) fn drop_waits(&self, node: NodeId) {
         self.waiters.forget_node(node);
-        self.undo.lock().retain(|pid, _| pid.node != node);
-        let mut wakes = Vec::new();
         for slot in slots(&self.sems) {
             if let Some(set) = slot.lock().as_mut() {
-                set.forget_node(node, now(), &mut wakes);
+                set.forget_waiters(node);
             }
         }
         for slot in slots(&self.msgs) {
             if let Some(queue) = slot.lock().as_mut() {
                 queue.forget_node(node);
+            }
+        }
+    }
+
+    /// A node is dead: its processes have ended, nobody of it waits, and its
+    /// attachments are gone (behaviour 59). Returns the segments that ended.
+    pub(crate) fn forget_node(&self, node: NodeId) -> Vec<ObjectId> {
+        self.drop_waits(node);
+        self.undo.lock().retain(|pid, _| pid.node != node);
+        let mut wakes = Vec::new();
+        for slot in slots(&self.sems) {
+            if let Some(set) = slot.lock().as_mut() {
+                set.forget_node(node, now(), &mut wakes);
             }
         }
         self.wake(wakes);

@@ -137,10 +137,15 @@ impl SemSet {
     /// The node is dead: its waiters are dropped without a wake, and its
     /// processes have [ended](Self::exit) (behaviour 59).
     pub fn forget_node(&mut self, node: NodeId, now: i64, wakes: &mut Vec<Wake>) {
-        self.waiters.forget_node(node);
+        self.forget_waiters(node);
         for pid in self.undo.of_node(node) {
             self.exit(pid, now, wakes);
         }
+    }
+
+    /// Nobody of this node waits any more.
+    pub fn forget_waiters(&mut self, node: NodeId) {
+        self.waiters.forget_node(node);
     }
 
     /// Takes back operations that were granted to a process which ended before

@@ -46,7 +46,7 @@ golden_enum! { MESSAGE, a_message_keeps_its_bytes: Message {
     "09 8001" List { tag: 128 },
     "0a 8001" Status { tag: 128 },
     "0b 8001" Rows { tag: 128 },
-    "0c" Ping,
+    "0c 03 8001" Ping { number: 3, heard: 128 },
     "0d 8001 01" Census { tag: 128, kind: Kind::Msg },
     "0e 8a80808808 ac02" Mapped { id: ID, pid: 300 },
 }}
