@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use dipc_wire::coherence::{Content, Message};
-use dipc_wire::peer;
+use dipc_wire::peer::{self, PIECE};
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId, ObjectId};
 use nix::poll::PollTimeout;
@@ -44,6 +44,8 @@ pub(crate) struct Segment {
 pub(crate) struct State {
     protocol: Protocol,
     pub(crate) memory: SegmentMemory,
+    /// What a life of a peer has sent of a granule that is too large for one frame.
+    pieces: HashMap<(NodeId, Incarnation), Vec<u8>>,
 }
 
 /// Events that were read in passing, for a thread that holds no lock.
@@ -134,6 +136,7 @@ impl Segments {
         let state = State {
             protocol: Protocol::new(config),
             memory: SegmentMemory::new(id, shape.size, shape.granule),
+            pieces: HashMap::new(),
         };
         let segment = Arc::new(Segment {
             id,
@@ -219,18 +222,9 @@ impl Node {
         message: Message,
         payload: &[u8],
     ) -> Result<(), String> {
-        let segment = match self.segments.get(id) {
-            Some(segment) => segment,
-            None => match self
-                .home
-                .shape(id)
-                .map(|s| self.segments.enter(self.me, id, s))
-            {
-                Some(Ok(segment)) => segment,
-                Some(Err(error)) => return Err(error.to_string()),
-                // Destroyed meanwhile: the sender is about to hear of it.
-                None => return Ok(()),
-            },
+        // Destroyed meanwhile: the sender is about to hear of it.
+        let Some(segment) = self.segment_spoken_of(id)? else {
+            return Ok(());
         };
         let mut state = segment.state.lock();
         // The link is lost before this segment hears of the death, which takes
@@ -238,22 +232,24 @@ impl Node {
         if link.is_lost() {
             return Ok(());
         }
-        let expected = match message {
-            Message::Grant {
-                content: Content::Data,
-                granule,
-                ..
+        let mut pieces = Vec::new();
+        if message.carries_data() {
+            self.counters.granule_in();
+            let came = state.pieces.remove(&(link.node, link.incarnation));
+            pieces = came.unwrap_or_default();
+        }
+        let payload = match pieces.is_empty() {
+            true => payload,
+            false => {
+                pieces.extend_from_slice(payload);
+                &pieces
             }
-            | Message::Evict {
-                content: Content::Data,
-                granule,
-            } => {
-                self.counters.granule_in();
-                state.memory.granule_len_checked(granule)
-            }
-            _ => Some(0),
         };
-        if expected != Some(payload.len()) {
+        let sound = match message.carries_data() {
+            true => state.memory.accepts(message.granule(), payload),
+            false => payload.is_empty(),
+        };
+        if !sound {
             return Err(format!("{message:?} came with {} bytes", payload.len()));
         }
         // A live link is the life of now: the segment may know of an earlier one's
@@ -265,6 +261,43 @@ impl Node {
             .receive(link.node, message, self.now(), &mut actions);
         self.execute(&segment, &mut state, &actions, payload);
         heard.map_err(|violation| violation.to_string())
+    }
+
+    /// A peer sends a part of a granule, ahead of the message that it belongs to. An
+    /// error is a violation of the protocol, for the log.
+    pub(crate) fn piece(&self, link: &Link, id: ObjectId, payload: &[u8]) -> Result<(), String> {
+        let Some(segment) = self.segment_spoken_of(id)? else {
+            return Ok(());
+        };
+        let mut state = segment.state.lock();
+        // As for coherence: nothing is put aside for a life that is over.
+        if link.is_lost() {
+            return Ok(());
+        }
+        let longest = state.memory.longest_payload();
+        let pieces = state
+            .pieces
+            .entry((link.node, link.incarnation))
+            .or_default();
+        if payload.len() != PIECE || pieces.len() + payload.len() >= longest {
+            return Err(format!(
+                "{} bytes of a granule of {id:?} came behind {}",
+                payload.len(),
+                pieces.len()
+            ));
+        }
+        pieces.extend_from_slice(payload);
+        Ok(())
+    }
+
+    /// The segment that a peer speaks of, if it is in use here or this is its home.
+    fn segment_spoken_of(&self, id: ObjectId) -> Result<Option<Arc<Segment>>, String> {
+        if let Some(segment) = self.segments.get(id) {
+            return Ok(Some(segment));
+        }
+        let ours = self.home.shape(id);
+        let entered = ours.map(|shape| self.segments.enter(self.me, id, shape));
+        entered.transpose().map_err(|error| error.to_string())
     }
 
     /// A granule's time quantum is over.
@@ -339,6 +372,7 @@ impl Node {
     pub(crate) fn memory_of_dead(&self, dead: NodeId, incarnation: Incarnation) {
         for segment in self.segments.all() {
             let mut state = segment.state.lock();
+            state.pieces.remove(&(dead, incarnation));
             let mut actions = Vec::new();
             state
                 .protocol
@@ -365,6 +399,7 @@ impl Node {
                         &[]
                     };
                     self.send_coherence(to, segment.id, message, bytes);
+                    memory.sent();
                 }
                 Action::Install {
                     granule,
@@ -401,9 +436,17 @@ impl Node {
             self.counters.granule_out();
         }
         // Without a link the node is dead, and its death is reported.
-        if let Some(link) = self.peers.link(to) {
-            let _ = link.send(&peer::Message::Coherence { id, message }, bytes);
+        let Some(link) = self.peers.link(to) else {
+            return;
+        };
+        let mut rest = bytes;
+        while let Some((piece, behind)) =
+            rest.split_at_checked(PIECE).filter(|(_, b)| !b.is_empty())
+        {
+            let _ = link.send(&peer::Message::Piece { id }, piece);
+            rest = behind;
         }
+        let _ = link.send(&peer::Message::Coherence { id, message }, rest);
     }
 }
 
