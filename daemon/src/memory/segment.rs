@@ -388,8 +388,18 @@ impl SegmentMemory {
             .into_iter()
             .partition(|fault| fault.mapping.view != View::Shared);
         for fault in private.iter().chain(&shared) {
-            while let Err(Error::Changing) = self.resolve(fault, granule, access, spaces, passing) {
-                catch_up(&fault.mapping.space, spaces, passing);
+            loop {
+                match self.resolve(fault, granule, access, spaces, passing) {
+                    Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
+                    Err(Error::Other(error)) => {
+                        // As for the kernel's own segments: who touches it pays.
+                        tracing::error!(segment = %self.id, %error, "a page cannot be made");
+                        poison_page(fault, spaces, passing);
+                        break;
+                    }
+                    // Its space is gone, and the thread with it.
+                    _ => break,
+                }
             }
         }
     }
@@ -531,11 +541,13 @@ fn show(mapping: &Mapping, (start, len): (u64, u64)) -> Option<Range> {
 
 /// The part of a granule's range that is supplied for a fault in it.
 fn around(fault: &Fault, range: Range) -> Range {
-    let before = (fault.offset() % AROUND).min(fault.addr - range.start);
-    let start = fault.addr - before;
-    let end = fault.addr - fault.offset() % AROUND + AROUND;
-    let len = end.min(range.end()) - start;
-    Range { start, len }
+    let before = fault.offset() % AROUND;
+    let start = fault.addr - before.min(fault.addr - range.start);
+    let end = range.end().min(fault.addr + (AROUND - before));
+    Range {
+        start,
+        len: end - start,
+    }
 }
 
 /// The fault's page is mapped; pages that were before are given the protection that

@@ -504,10 +504,15 @@ mod tests {
     fn a_call_that_is_read_after_its_process_has_ended_does_not_wait_for_ever() {
         let node = solo_node();
         let (client, ours, mut theirs, mut reader) = greeted(&node);
-        let (kind, private) = (dipc_wire::Kind::Sem, dipc_wire::call::PRIVATE);
+        let lookup = Lookup {
+            kind: Kind::Sem,
+            key: dipc_wire::call::PRIVATE,
+            size: 1,
+            flags: 0o600,
+        };
         let id = node
             .home
-            .create(&client.caller(), kind, private, 1, 0o600)
+            .create(&client.caller(), lookup, node.home.sharing)
             .unwrap();
         let ops = SemOp {
             num: 0,

@@ -10,6 +10,7 @@
 //! | [`counting`] | what a segment's home is told of attachments |
 //! | [`changes`] | `shmdt`, `munmap`, `mprotect`, `madvise` and `mremap` of attachments |
 //! | [`segments`] | the segments in use here: faults and coherence messages |
+//! | [`pieces`] | granules too large for one frame |
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
 //! | [`names`] | the referee's client |
 //! | [`membership`] | nodes that come and go |
@@ -40,6 +41,7 @@ mod membership;
 mod names;
 mod outbox;
 mod peers;
+mod pieces;
 mod process;
 mod reader;
 mod segments;

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use dipc_wire::coherence::{Content, Message};
-use dipc_wire::peer::{self, PIECE};
+use dipc_wire::peer;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId, ObjectId};
 use nix::poll::PollTimeout;
 use parking_lot::{Mutex, RwLock};
 
 use super::link::Link;
+use super::pieces::{Pieces, cut};
 use super::{Node, Shape, Task};
 use crate::coherence::{Action, Config, Protocol};
 use crate::memory::spaces::{Births, Fault, News, View};
@@ -44,8 +45,7 @@ pub(crate) struct Segment {
 pub(crate) struct State {
     protocol: Protocol,
     pub(crate) memory: SegmentMemory,
-    /// What a life of a peer has sent of a granule that is too large for one frame.
-    pieces: HashMap<(NodeId, Incarnation), Vec<u8>>,
+    pieces: Pieces,
 }
 
 /// Events that were read in passing, for a thread that holds no lock.
@@ -136,7 +136,7 @@ impl Segments {
         let state = State {
             protocol: Protocol::new(config),
             memory: SegmentMemory::new(id, shape.size, shape.granule),
-            pieces: HashMap::new(),
+            pieces: Pieces::default(),
         };
         let segment = Arc::new(Segment {
             id,
@@ -232,18 +232,13 @@ impl Node {
         if link.is_lost() {
             return Ok(());
         }
-        let mut pieces = Vec::new();
-        if message.carries_data() {
-            self.counters.granule_in();
-            let came = state.pieces.remove(&(link.node, link.incarnation));
-            pieces = came.unwrap_or_default();
-        }
-        let payload = match pieces.is_empty() {
-            true => payload,
-            false => {
-                pieces.extend_from_slice(payload);
-                &pieces
+        let from = (link.node, link.incarnation);
+        let payload = &*match message.carries_data() {
+            true => {
+                self.counters.granule_in();
+                state.pieces.complete(from, payload)
             }
+            false => payload.into(),
         };
         let sound = match message.carries_data() {
             true => state.memory.accepts(message.granule(), payload),
@@ -274,19 +269,11 @@ impl Node {
         if link.is_lost() {
             return Ok(());
         }
-        let longest = state.memory.longest_payload();
-        let pieces = state
-            .pieces
-            .entry((link.node, link.incarnation))
-            .or_default();
-        if payload.len() != PIECE || pieces.len() + payload.len() >= longest {
-            return Err(format!(
-                "{} bytes of a granule of {id:?} came behind {}",
-                payload.len(),
-                pieces.len()
-            ));
+        let (longest, len) = (state.memory.longest_payload(), payload.len());
+        let from = (link.node, link.incarnation);
+        if !state.pieces.add(from, payload, longest) {
+            return Err(format!("{len} bytes came that are no piece of {id:?}"));
         }
-        pieces.extend_from_slice(payload);
         Ok(())
     }
 
@@ -372,7 +359,7 @@ impl Node {
     pub(crate) fn memory_of_dead(&self, dead: NodeId, incarnation: Incarnation) {
         for segment in self.segments.all() {
             let mut state = segment.state.lock();
-            state.pieces.remove(&(dead, incarnation));
+            state.pieces.forget((dead, incarnation));
             let mut actions = Vec::new();
             state
                 .protocol
@@ -439,14 +426,11 @@ impl Node {
         let Some(link) = self.peers.link(to) else {
             return;
         };
-        let mut rest = bytes;
-        while let Some((piece, behind)) =
-            rest.split_at_checked(PIECE).filter(|(_, b)| !b.is_empty())
-        {
+        let (pieces, end) = cut(bytes);
+        for piece in pieces {
             let _ = link.send(&peer::Message::Piece { id }, piece);
-            rest = behind;
         }
-        let _ = link.send(&peer::Message::Coherence { id, message }, rest);
+        let _ = link.send(&peer::Message::Coherence { id, message }, end);
     }
 }
 
