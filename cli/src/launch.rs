@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) nodes: u8,
     /// The referee's `--timeout`.
     pub(crate) timeout: Option<String>,
+    /// The nodes' `--granule`.
+    pub(crate) granule: Option<String>,
     /// The nodes' `--quantum`.
     pub(crate) quantum: Option<String>,
     /// The nodes' `--root`.
@@ -107,6 +109,11 @@ impl Running {
                 plan.timeout
                     .iter()
                     .flat_map(|timeout| ["--timeout", timeout]),
+            );
+            command.args(
+                plan.granule
+                    .iter()
+                    .flat_map(|granule| ["--granule", granule]),
             );
             command.args(
                 plan.quantum

@@ -21,7 +21,11 @@ pub(crate) struct Args {
     /// After what time a silent node counts as dead, such as 2s
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
-    /// How long a node keeps a page before it must give it up, such as 200us
+    /// What nodes take from each other of a segment: 4K, a multiple of it such as
+    /// 64K, or segment, all of it
+    #[arg(long, value_name = "BYTES")]
+    granule: Option<String>,
+    /// How long a node keeps that before it must give it up, such as 200us
     #[arg(long, value_name = "TIME")]
     quantum: Option<String>,
     /// What root of another node may do with objects of a node: keep its rights,
@@ -45,6 +49,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
     let plan = Plan {
         nodes: args.nodes,
         timeout: args.timeout,
+        granule: args.granule,
         quantum: args.quantum,
         root: args.root,
         limit: args.limit,

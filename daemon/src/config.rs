@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use dipc_wire::Limits;
+use dipc_wire::duration::duration;
 use dipc_wire::limits::BadLimit;
 use dipc_wire::local::SYSTEM_SOCKET;
+use dipc_wire::sharing::{Granule, quantum};
 use thiserror::Error;
 
 /// What root of another node is to the objects of this one.
@@ -49,9 +51,16 @@ pub struct Config {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub referee: Option<String>,
 
-    /// How long a node keeps a page of shared memory that others wait for
-    #[arg(long, default_value = "200us", value_parser = duration)]
-    pub quantum: Duration,
+    /// What nodes take from each other of the segments made here, unless
+    /// DIPC_GRANULE says otherwise: 4K, a multiple of it such as 64K or 1M, or
+    /// segment, all of it
+    #[arg(long, default_value = "4K", value_name = "BYTES")]
+    pub granule: Granule,
+
+    /// How long a node keeps a granule of these segments that others wait for,
+    /// unless DIPC_QUANTUM says otherwise; a second at most
+    #[arg(long, default_value = "200us", value_parser = quantum, value_name = "TIME")]
+    pub quantum: u64,
 
     /// What root of other nodes may do with objects of this node
     #[arg(long, default_value = "keep", value_enum)]
@@ -109,48 +118,5 @@ impl Config {
         };
         let settings = self.limit.iter().map(String::as_str);
         Ok(Limits::written(&file, settings)?)
-    }
-}
-
-/// Longer than any time-out or quantum of use.
-const LONGEST: Duration = Duration::from_secs(3600);
-
-/// A number with a unit: `200us`, `5ms`, `2s`, `1.5s`; `0` needs none.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number
-        .parse()
-        .map_err(|_| format!("{text:?} does not begin with a number"))?;
-    let seconds = match unit {
-        "" if number == 0.0 => 0.0,
-        "ns" => number / 1e9,
-        "us" | "µs" => number / 1e6,
-        "ms" => number / 1e3,
-        "s" => number,
-        "m" | "min" => number * 60.0,
-        _ => return Err(format!("{text:?} needs a unit: ns, us, ms, s or min")),
-    };
-    // More cannot be added to a time of day without overflow checks everywhere.
-    if seconds > LONGEST.as_secs_f64() {
-        return Err(format!("{text:?} is more than an hour"));
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(duration("200us"), Ok(Duration::from_micros(200)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
-        for bad in ["", "5", "5 parsecs", "-1s", "s", "1.2.3s", "99999999999s"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 }

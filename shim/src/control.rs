@@ -9,6 +9,7 @@ use libc::c_int;
 use crate::exchange::{self, Patience, SMALL};
 use crate::outcome::{Detour, Escape, Family, Trouble, escape, refused_by_id};
 use crate::session::Session;
+use crate::settings;
 use crate::user_memory::{self, Plain, UserBytes};
 
 /// A reply of an unexpected kind: the daemon is out of step.
@@ -100,18 +101,25 @@ pub(crate) fn set<T: Plain>(
 /// `semget`, `msgget`, `shmget`
 pub(crate) fn get(kind: Kind, key: i32, size: u64, flags: c_int) -> Detour<c_int> {
     let flags = crate::choose::by_key(kind, key, size, flags)?;
-    let mut room = [0; SMALL];
-    let (_, reply) = exchange::ask(
-        Call::Get {
+    let wish = settings::get().wish;
+    let request = if kind == Kind::Shm && !wish.is_none() {
+        Request::GetSegment {
+            key,
+            size,
+            flags,
+            wish,
+        }
+    } else {
+        Request::Call(Call::Get {
             kind,
             key,
             size,
             flags,
-        },
-        UserBytes::NONE,
-        &mut room,
-    )
-    .map_err(|t| escape(t, Family::Get))?;
+        })
+    };
+    let mut room = [0; SMALL];
+    let (_, reply) = exchange::request(&request, UserBytes::NONE, &mut room)
+        .map_err(|t| escape(t, Family::Get))?;
     match reply {
         Reply::Id(id) => Ok(id.raw()),
         Reply::Failed(errno) => Err(errno.into()),

@@ -63,7 +63,16 @@ pub(crate) fn ask<'r>(
     payload: UserBytes,
     room: &'r mut [u8; SMALL],
 ) -> Result<(Session, Reply<'r>), Trouble> {
-    let mut session = begin(&Request::Call(call), payload)?;
+    request(&Request::Call(call), payload, room)
+}
+
+/// The same for a request that stands for a call.
+pub(crate) fn request<'r>(
+    request: &Request,
+    payload: UserBytes,
+    room: &'r mut [u8; SMALL],
+) -> Result<(Session, Reply<'r>), Trouble> {
+    let mut session = begin(request, payload)?;
     let reply = session.answer(Patience::Steady, room)?.reply()?;
     Ok((session, reply))
 }

@@ -8,6 +8,8 @@
 use core::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dipc_wire::sharing::BadSharing;
+
 use crate::{settings, sys};
 
 static TOLD: AtomicBool = AtomicBool::new(false);
@@ -64,6 +66,13 @@ pub(crate) fn path_too_long(path: &[u8]) {
 pub(crate) fn keys_not_understood(item: &str) {
     tell(format_args!(
         "DIPC_KEYS: {item:?} is no key, no range and none of none, all, private, so it selects nothing; write for example 0x1234,0x5000-0x5fff,private"
+    ));
+}
+
+/// `DIPC_GRANULE` or `DIPC_QUANTUM` holds something else.
+pub(crate) fn sharing_not_understood(variable: &str, why: &BadSharing) {
+    tell(format_args!(
+        "{variable}: {why}; so segments that this program makes have the node's default"
     ));
 }
 

@@ -24,7 +24,9 @@ pub struct Options {
     /// After what silence a node is dead. Long where no test waits for that: a
     /// busy machine must not make nodes die.
     pub timeout: &'static str,
-    /// How long a node keeps a page.
+    /// The unit of coherence.
+    pub granule: &'static str,
+    /// How long a node keeps one.
     pub quantum: &'static str,
     /// Limits that are not the kernel's defaults, such as `shmmni=5`.
     pub limits: &'static [&'static str],
@@ -41,6 +43,7 @@ impl Options {
         Options {
             nodes,
             timeout: "20s",
+            granule: "4K",
             quantum: "200us",
             limits: &[],
             referee: true,
@@ -281,6 +284,7 @@ impl Cluster {
             ("--name", name.clone()),
             ("--socket", socket.display().to_string()),
             ("--listen", "127.0.0.1:0".into()),
+            ("--granule", self.options.granule.into()),
             ("--quantum", self.options.quantum.into()),
             ("--timeout", self.options.timeout.into()),
         ];

@@ -20,6 +20,7 @@ pub mod apart;
 pub mod artifacts;
 pub mod cluster;
 pub mod cost;
+pub mod modes;
 pub mod observe;
 pub mod process;
 pub mod program;
@@ -32,6 +33,7 @@ pub mod wait;
 pub use accounts::Accounts;
 pub use cluster::{Cluster, Node, Options};
 pub use cost::Cost;
+pub use modes::Mode;
 pub use program::{Answer, Program};
 pub use relay::{Direction, Relay};
 

@@ -8,7 +8,7 @@
 //! ```
 
 use crate::apart::{apart, can_be_apart};
-use crate::{Answer, CREATE, Cluster, Program, wait};
+use crate::{Answer, CREATE, Cluster, Options, Program, wait};
 
 /// Three programs that are told the same.
 pub struct Twins {
@@ -30,10 +30,16 @@ impl Twins {
     /// IPC namespaces.
     #[must_use]
     pub fn start(what: &str) -> Option<Self> {
+        Self::with(what, Options::nodes(2))
+    }
+
+    /// The same on another cluster, of two nodes too.
+    #[must_use]
+    pub fn with(what: &str, options: Options) -> Option<Self> {
         if !can_be_apart(what) {
             return None;
         }
-        let cluster = Cluster::start(2);
+        let cluster = Cluster::with(options);
         let kernel = Program::start(|command| {
             apart(command);
         });

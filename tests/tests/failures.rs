@@ -3,8 +3,17 @@
 
 use dipc_tests::cluster::Options;
 use dipc_tests::observe::{exists, waits_for_page};
-use dipc_tests::{CREATE, Cluster, FIND, Program, UNDO, wait};
+use dipc_tests::{CREATE, Cluster, FIND, Mode, Program, UNDO, in_each_mode, wait};
 use nix::sys::signal::Signal;
+
+in_each_mode!(
+    memory_of_a_killed_node_is_sigbus_and_that_of_others_goes_on,
+    no_process_anywhere_reads_a_zero_when_a_daemon_is_killed,
+    a_child_that_is_forked_while_the_daemon_is_killed_reads_no_zero,
+    writers_all_over_a_segment_end_with_sigbus_when_its_home_is_killed,
+    who_waits_for_a_page_of_a_node_that_is_killed_gets_sigbus,
+    a_program_that_waits_for_a_page_when_its_own_daemon_is_killed_gets_sigbus,
+);
 
 const PAGE: i64 = 4096;
 
@@ -83,9 +92,8 @@ fn the_death_of_a_node_undoes_what_its_processes_did_elsewhere() {
     });
 }
 
-#[test]
-fn memory_of_a_killed_node_is_sigbus_and_that_of_others_goes_on() {
-    let mut cluster = Cluster::start(3);
+fn memory_of_a_killed_node_is_sigbus_and_that_of_others_goes_on(mode: Mode) {
+    let mut cluster = mode.cluster(3);
     let [mut one, mut two, mut three] = [1, 2, 3].map(|n| cluster.program(n));
     let theirs = segment(&mut two, 4);
     attach(&mut [&mut one, &mut two, &mut three], theirs);
@@ -100,12 +108,17 @@ fn memory_of_a_killed_node_is_sigbus_and_that_of_others_goes_on() {
     three.must(format!("peek {slot} {}", 3 * PAGE));
     cluster.kill_node(2);
     until_alone(&cluster);
+    // What travels together is lost or kept together.
+    let page_1 = match mode {
+        Mode::Page => "! SIGBUS",
+        Mode::Block | Mode::Segment => "= 21",
+    };
     for program in [&mut one, &mut three] {
         for page in 0..4 {
             assert_eq!(program.ask(format!("peek 0 {}", page * PAGE)), "! SIGBUS");
         }
         assert_eq!(program.ask("poke 0 0 5"), "! SIGBUS");
-        assert_eq!(program.ask(format!("peek {slot} {PAGE}")), "! SIGBUS");
+        assert_eq!(program.ask(format!("peek {slot} {PAGE}")), page_1);
         assert_eq!(program.must(format!("peek {slot} {}", 2 * PAGE)), 32);
         assert_eq!(program.must(format!("peek {slot} {}", 3 * PAGE)), 23);
         assert_eq!(program.must(format!("peek {slot} 0")), 0);
@@ -118,10 +131,9 @@ fn memory_of_a_killed_node_is_sigbus_and_that_of_others_goes_on() {
 
 /// Every process reads a word that is never 0 until it is another: what it
 /// finds then must be the end of its memory, not a page that nobody wrote.
-#[test]
-fn no_process_anywhere_reads_a_zero_when_a_daemon_is_killed() {
+fn no_process_anywhere_reads_a_zero_when_a_daemon_is_killed(mode: Mode) {
     for round in 0..3 {
-        let mut cluster = Cluster::start(3);
+        let mut cluster = mode.cluster(3);
         let mut programs: Vec<Program> = [1, 2, 3, 2, 2].map(|node| cluster.program(node)).into();
         let id = segment(&mut programs[1], 8);
         attach(&mut programs.iter_mut().collect::<Vec<_>>(), id);
@@ -154,10 +166,9 @@ fn no_process_anywhere_reads_a_zero_when_a_daemon_is_killed() {
 
 /// A child is the daemon's to serve from the fork on, and the daemon dies just
 /// then. Its memory may be closed to the child in whatever way, but not be zero.
-#[test]
-fn a_child_that_is_forked_while_the_daemon_is_killed_reads_no_zero() {
+fn a_child_that_is_forked_while_the_daemon_is_killed_reads_no_zero(mode: Mode) {
     for round in 0..10 {
-        let mut cluster = Cluster::start(1);
+        let mut cluster = mode.cluster(1);
         let mut parent = cluster.program(1);
         let id = segment(&mut parent, 1);
         attach(&mut [&mut parent], id);
@@ -180,9 +191,8 @@ fn a_child_that_is_forked_while_the_daemon_is_killed_reads_no_zero() {
     }
 }
 
-#[test]
-fn writers_all_over_a_segment_end_with_sigbus_when_its_home_is_killed() {
-    let mut cluster = Cluster::start(3);
+fn writers_all_over_a_segment_end_with_sigbus_when_its_home_is_killed(mode: Mode) {
+    let mut cluster = mode.cluster(3);
     let mut programs: Vec<Program> = [1, 2, 3, 2].map(|node| cluster.program(node)).into();
     let id = segment(&mut programs[1], 1);
     attach(&mut programs.iter_mut().collect::<Vec<_>>(), id);
@@ -199,9 +209,8 @@ fn writers_all_over_a_segment_end_with_sigbus_when_its_home_is_killed() {
     }
 }
 
-#[test]
-fn who_waits_for_a_page_of_a_node_that_is_killed_gets_sigbus() {
-    let mut cluster = Cluster::start(3);
+fn who_waits_for_a_page_of_a_node_that_is_killed_gets_sigbus(mode: Mode) {
+    let mut cluster = mode.cluster(3);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     let ours = segment(&mut one, 1);
     attach(&mut [&mut one, &mut two], ours);
@@ -213,9 +222,8 @@ fn who_waits_for_a_page_of_a_node_that_is_killed_gets_sigbus() {
     assert_eq!(one.answer(), "! SIGBUS");
 }
 
-#[test]
-fn a_program_that_waits_for_a_page_when_its_own_daemon_is_killed_gets_sigbus() {
-    let mut cluster = Cluster::start(2);
+fn a_program_that_waits_for_a_page_when_its_own_daemon_is_killed_gets_sigbus(mode: Mode) {
+    let mut cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     let ours = segment(&mut one, 2);
     attach(&mut [&mut one, &mut two], ours);

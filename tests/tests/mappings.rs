@@ -3,7 +3,35 @@
 //! Segments have eight pages; slot 0 is the first attachment.
 
 use dipc_tests::twins::Twins;
-use dipc_tests::{CREATE, Cluster, wait};
+use dipc_tests::{CREATE, Mode, in_each_mode, wait};
+
+in_each_mode!(
+    munmap_of_a_whole_attachment_detaches_it,
+    what_munmap_leaves_is_an_attachment_that_shmdt_finds_by_its_base,
+    the_last_piece_that_is_unmapped_detaches,
+    one_munmap_covers_pieces_of_two_segments_and_foreign_memory,
+    arguments_that_munmap_refuses_change_nothing,
+    a_read_only_attachment_never_becomes_writable,
+    mprotect_of_a_part_makes_mappings_of_their_own_that_count,
+    mremap_moves_an_attachment_which_is_found_at_its_new_place_only,
+    a_part_that_was_moved_is_detached_by_the_base_it_would_have,
+    mremap_shrinks_in_place_and_grows_by_moving,
+    mremap_doubles_an_attachment_by_size_zero_and_by_dontunmap,
+    what_mremap_refuses_it_refuses_alike,
+    foreign_memory_that_is_mapped_or_moved_over_an_attachment_replaces_it,
+    shm_remap_replaces_what_lies_there_and_nothing_else_does,
+    a_shmat_that_fails_leaves_the_times_and_the_pid_of_others,
+    a_removed_segment_ends_with_a_shmat_that_fails_only_if_nobody_has_it,
+    addresses_are_honoured_exactly_or_refused,
+    shm_exec_asks_for_execute_permission_and_shm_lock_is_a_mark,
+    advice_loses_no_byte_but_what_is_removed,
+    what_is_kept_from_children_they_do_not_have,
+    pieces_are_inherited_and_go_with_the_process,
+    changed_mappings_stay_coherent_between_nodes,
+    a_page_that_is_dropped_while_another_node_writes_it_shows_no_zeros_and_nothing_old,
+    zeros_by_madv_remove_are_zeros_on_every_node,
+    another_node_writes_pages_that_were_unmapped_here,
+);
 
 const PAGE: i64 = 4096;
 const SIZE: i64 = 8 * PAGE;
@@ -26,9 +54,13 @@ const REMOVE: u32 = 9;
 const DONTFORK: u32 = 10;
 const DOFORK: u32 = 11;
 
+fn twins(mode: Mode, what: &str) -> Option<Twins> {
+    Twins::with(what, mode.nodes(2))
+}
+
 /// Twins with a segment attached at slot 0.
-fn attached(what: &str) -> Option<Twins> {
-    let mut twins = Twins::start(what)?;
+fn attached(mode: Mode, what: &str) -> Option<Twins> {
+    let mut twins = twins(mode, what)?;
     twins.segment(SIZE);
     twins.all("shmat $0 0");
     Some(twins)
@@ -43,9 +75,8 @@ fn pages(command: &str) -> String {
     command.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-#[test]
-fn munmap_of_a_whole_attachment_detaches_it() {
-    let Some(mut twins) = attached("munmap") else {
+fn munmap_of_a_whole_attachment_detaches_it(mode: Mode) {
+    let Some(mut twins) = attached(mode, "munmap") else {
         return;
     };
     twins.all(&pages("munmap 0 0 8P"));
@@ -54,9 +85,8 @@ fn munmap_of_a_whole_attachment_detaches_it() {
     assert_eq!(twins.all("shmwho $0"), "= 0 1 1 1");
 }
 
-#[test]
-fn what_munmap_leaves_is_an_attachment_that_shmdt_finds_by_its_base() {
-    let Some(mut twins) = attached("munmap of a part") else {
+fn what_munmap_leaves_is_an_attachment_that_shmdt_finds_by_its_base(mode: Mode) {
+    let Some(mut twins) = attached(mode, "munmap of a part") else {
         return;
     };
     for (unmap, left) in [("0 0 2P", 1), ("0 6P 2P", 1), ("0 3P 2P", 2)] {
@@ -72,9 +102,8 @@ fn what_munmap_leaves_is_an_attachment_that_shmdt_finds_by_its_base() {
     assert_eq!(twins.all("shmdt_at 0 0"), "! EINVAL");
 }
 
-#[test]
-fn the_last_piece_that_is_unmapped_detaches() {
-    let Some(mut twins) = attached("munmap piece by piece") else {
+fn the_last_piece_that_is_unmapped_detaches(mode: Mode) {
+    let Some(mut twins) = attached(mode, "munmap piece by piece") else {
         return;
     };
     for piece in ["2P 2P", "0 2P", "6P 2P", "4P 1P", "0 8P", "0 8P"] {
@@ -83,9 +112,8 @@ fn the_last_piece_that_is_unmapped_detaches() {
     assert_eq!(twins.all("shmstat $0").numbers()[0], 0);
 }
 
-#[test]
-fn one_munmap_covers_pieces_of_two_segments_and_foreign_memory() {
-    let Some(mut twins) = Twins::start("munmap over several") else {
+fn one_munmap_covers_pieces_of_two_segments_and_foreign_memory(mode: Mode) {
+    let Some(mut twins) = twins(mode, "munmap over several") else {
         return;
     };
     twins.segment(SIZE);
@@ -103,9 +131,8 @@ fn one_munmap_covers_pieces_of_two_segments_and_foreign_memory() {
     twins.all("shmdt 2");
 }
 
-#[test]
-fn arguments_that_munmap_refuses_change_nothing() {
-    let Some(mut twins) = attached("munmap's errors") else {
+fn arguments_that_munmap_refuses_change_nothing(mode: Mode) {
+    let Some(mut twins) = attached(mode, "munmap's errors") else {
         return;
     };
     for bad in ["0 1 4096", "0 0 0"] {
@@ -114,9 +141,8 @@ fn arguments_that_munmap_refuses_change_nothing() {
     assert_eq!(twins.all("peek 0 0"), "= 0");
 }
 
-#[test]
-fn a_read_only_attachment_never_becomes_writable() {
-    let Some(mut twins) = Twins::start("mprotect of SHM_RDONLY") else {
+fn a_read_only_attachment_never_becomes_writable(mode: Mode) {
+    let Some(mut twins) = twins(mode, "mprotect of SHM_RDONLY") else {
         return;
     };
     twins.segment(SIZE);
@@ -140,9 +166,8 @@ fn a_read_only_attachment_never_becomes_writable() {
     assert_eq!(twins.all(&pages("poke 1 14P 1")), "! SIGSEGV");
 }
 
-#[test]
-fn mprotect_of_a_part_makes_mappings_of_their_own_that_count() {
-    let Some(mut twins) = attached("mprotect of a part") else {
+fn mprotect_of_a_part_makes_mappings_of_their_own_that_count(mode: Mode) {
+    let Some(mut twins) = attached(mode, "mprotect of a part") else {
         return;
     };
     twins.all("poke 0 8192 7");
@@ -164,9 +189,8 @@ fn mprotect_of_a_part_makes_mappings_of_their_own_that_count() {
     assert_eq!(twins.all("shmstat $0").numbers()[0], 0);
 }
 
-#[test]
-fn mremap_moves_an_attachment_which_is_found_at_its_new_place_only() {
-    let Some(mut twins) = attached("mremap") else {
+fn mremap_moves_an_attachment_which_is_found_at_its_new_place_only(mode: Mode) {
+    let Some(mut twins) = attached(mode, "mremap") else {
         return;
     };
     twins.only(&pages("reserve 64P"));
@@ -186,9 +210,8 @@ fn mremap_moves_an_attachment_which_is_found_at_its_new_place_only() {
     assert_eq!(twins.all("peek 2 4096"), "! SIGSEGV");
 }
 
-#[test]
-fn a_part_that_was_moved_is_detached_by_the_base_it_would_have() {
-    let Some(mut twins) = attached("mremap of a part") else {
+fn a_part_that_was_moved_is_detached_by_the_base_it_would_have(mode: Mode) {
+    let Some(mut twins) = attached(mode, "mremap of a part") else {
         return;
     };
     twins.only(&pages("reserve 64P"));
@@ -203,9 +226,8 @@ fn a_part_that_was_moved_is_detached_by_the_base_it_would_have() {
     assert_eq!(twins.all("shmstat $0").numbers()[0], 0);
 }
 
-#[test]
-fn mremap_shrinks_in_place_and_grows_by_moving() {
-    let Some(mut twins) = attached("mremap to another size") else {
+fn mremap_shrinks_in_place_and_grows_by_moving(mode: Mode) {
+    let Some(mut twins) = attached(mode, "mremap to another size") else {
         return;
     };
     twins.all(&pages("poke 0 5P 9"));
@@ -219,9 +241,8 @@ fn mremap_shrinks_in_place_and_grows_by_moving() {
     assert_eq!(twins.all("shmstat $0").numbers()[0], 0);
 }
 
-#[test]
-fn mremap_doubles_an_attachment_by_size_zero_and_by_dontunmap() {
-    let Some(mut twins) = attached("mremap that doubles") else {
+fn mremap_doubles_an_attachment_by_size_zero_and_by_dontunmap(mode: Mode) {
+    let Some(mut twins) = attached(mode, "mremap that doubles") else {
         return;
     };
     twins.all("poke 0 0 9");
@@ -238,9 +259,8 @@ fn mremap_doubles_an_attachment_by_size_zero_and_by_dontunmap() {
     assert_eq!(twins.all("shmstat $0").numbers()[0], 0);
 }
 
-#[test]
-fn what_mremap_refuses_it_refuses_alike() {
-    let Some(mut twins) = attached("mremap's errors") else {
+fn what_mremap_refuses_it_refuses_alike(mode: Mode) {
+    let Some(mut twins) = attached(mode, "mremap's errors") else {
         return;
     };
     for (arguments, errno) in [
@@ -259,9 +279,8 @@ fn what_mremap_refuses_it_refuses_alike() {
     assert_eq!(twins.all("peek 0 0"), "= 0");
 }
 
-#[test]
-fn foreign_memory_that_is_mapped_or_moved_over_an_attachment_replaces_it() {
-    let Some(mut twins) = attached("mapping over an attachment") else {
+fn foreign_memory_that_is_mapped_or_moved_over_an_attachment_replaces_it(mode: Mode) {
+    let Some(mut twins) = attached(mode, "mapping over an attachment") else {
         return;
     };
     twins.all(&pages("cover 0 2P 2P"));
@@ -280,9 +299,8 @@ fn foreign_memory_that_is_mapped_or_moved_over_an_attachment_replaces_it() {
     assert_eq!(twins.all(&pages("peek 0 6P")), "= 6");
 }
 
-#[test]
-fn shm_remap_replaces_what_lies_there_and_nothing_else_does() {
-    let Some(mut twins) = attached("SHM_REMAP") else {
+fn shm_remap_replaces_what_lies_there_and_nothing_else_does(mode: Mode) {
+    let Some(mut twins) = attached(mode, "SHM_REMAP") else {
         return;
     };
     twins.segment(4 * PAGE);
@@ -302,9 +320,8 @@ fn shm_remap_replaces_what_lies_there_and_nothing_else_does() {
     assert_eq!(twins.all(&format!("shmat $0 {REMAP}")), "! EINVAL");
 }
 
-#[test]
-fn a_shmat_that_fails_leaves_the_times_and_the_pid_of_others() {
-    let Some(mut twins) = attached("shmat of a taken address") else {
+fn a_shmat_that_fails_leaves_the_times_and_the_pid_of_others(mode: Mode) {
+    let Some(mut twins) = attached(mode, "shmat of a taken address") else {
         return;
     };
     twins.segment(SIZE);
@@ -319,9 +336,8 @@ fn a_shmat_that_fails_leaves_the_times_and_the_pid_of_others() {
     assert_eq!(twins.all("shmwho $1"), "= 2 1 1 0");
 }
 
-#[test]
-fn a_removed_segment_ends_with_a_shmat_that_fails_only_if_nobody_has_it() {
-    let Some(mut twins) = attached("shmat of a removed segment") else {
+fn a_removed_segment_ends_with_a_shmat_that_fails_only_if_nobody_has_it(mode: Mode) {
+    let Some(mut twins) = attached(mode, "shmat of a removed segment") else {
         return;
     };
     twins.all("shmrm $0");
@@ -331,9 +347,8 @@ fn a_removed_segment_ends_with_a_shmat_that_fails_only_if_nobody_has_it() {
     assert_eq!(twins.all("shmat $0 0"), "! EINVAL");
 }
 
-#[test]
-fn addresses_are_honoured_exactly_or_refused() {
-    let Some(mut twins) = attached("shmat at an address") else {
+fn addresses_are_honoured_exactly_or_refused(mode: Mode) {
+    let Some(mut twins) = attached(mode, "shmat at an address") else {
         return;
     };
     twins.all("shmdt_at 0 0");
@@ -347,9 +362,8 @@ fn addresses_are_honoured_exactly_or_refused() {
     twins.all("shmdt 1");
 }
 
-#[test]
-fn shm_exec_asks_for_execute_permission_and_shm_lock_is_a_mark() {
-    let Some(mut twins) = attached("SHM_EXEC and SHM_LOCK") else {
+fn shm_exec_asks_for_execute_permission_and_shm_lock_is_a_mark(mode: Mode) {
+    let Some(mut twins) = attached(mode, "SHM_EXEC and SHM_LOCK") else {
         return;
     };
     twins.all(&format!("shmat $0 {EXEC}"));
@@ -360,9 +374,8 @@ fn shm_exec_asks_for_execute_permission_and_shm_lock_is_a_mark() {
     assert_eq!(twins.all("shmstat $0").numbers()[2], 600);
 }
 
-#[test]
-fn advice_loses_no_byte_but_what_is_removed() {
-    let Some(mut twins) = attached("madvise") else {
+fn advice_loses_no_byte_but_what_is_removed(mode: Mode) {
+    let Some(mut twins) = attached(mode, "madvise") else {
         return;
     };
     twins.all(&pages("fill 0 0 8P 3"));
@@ -388,9 +401,8 @@ fn advice_loses_no_byte_but_what_is_removed() {
     );
 }
 
-#[test]
-fn what_is_kept_from_children_they_do_not_have() {
-    let Some(mut twins) = attached("MADV_DONTFORK") else {
+fn what_is_kept_from_children_they_do_not_have(mode: Mode) {
+    let Some(mut twins) = attached(mode, "MADV_DONTFORK") else {
         return;
     };
     twins.all("poke 0 0 5");
@@ -411,9 +423,8 @@ fn what_is_kept_from_children_they_do_not_have() {
     assert_eq!(twins.all("shmstat $0").numbers()[0], 3);
 }
 
-#[test]
-fn pieces_are_inherited_and_go_with_the_process() {
-    let Some(mut twins) = attached("fork of pieces") else {
+fn pieces_are_inherited_and_go_with_the_process(mode: Mode) {
+    let Some(mut twins) = attached(mode, "fork of pieces") else {
         return;
     };
     twins.all(&pages("fill 0 0 8P 3"));
@@ -432,9 +443,8 @@ fn pieces_are_inherited_and_go_with_the_process() {
 
 /// Each node's pages move on while the other changes its mappings: no byte is lost
 /// at any place, moved or not, and protection by the daemon stays.
-#[test]
-fn changed_mappings_stay_coherent_between_nodes() {
-    let cluster = Cluster::start(2);
+fn changed_mappings_stay_coherent_between_nodes(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|node| cluster.program(node));
     let id = one.must(format!("shmget 0 {SIZE} {CREATE}"));
     one.must(format!("shmat {id} 0"));
@@ -461,10 +471,9 @@ fn changed_mappings_stay_coherent_between_nodes() {
 
 /// Dropping a page makes its next access a fault, at any moment of what the other
 /// node does with it: what the fault finds is neither a hole nor what was.
-#[test]
-fn a_page_that_is_dropped_while_another_node_writes_it_shows_no_zeros_and_nothing_old() {
+fn a_page_that_is_dropped_while_another_node_writes_it_shows_no_zeros_and_nothing_old(mode: Mode) {
     const STEPS: i64 = 3_000;
-    let cluster = Cluster::start(2);
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|node| cluster.program(node));
     let id = one.must(format!("shmget 0 {SIZE} {CREATE}"));
     for program in [&mut one, &mut two] {
@@ -489,9 +498,8 @@ fn a_page_that_is_dropped_while_another_node_writes_it_shows_no_zeros_and_nothin
     }
 }
 
-#[test]
-fn zeros_by_madv_remove_are_zeros_on_every_node() {
-    let cluster = Cluster::start(2);
+fn zeros_by_madv_remove_are_zeros_on_every_node(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|node| cluster.program(node));
     let id = one.must(format!("shmget 0 {SIZE} {CREATE}"));
     for program in [&mut one, &mut two] {
@@ -506,9 +514,8 @@ fn zeros_by_madv_remove_are_zeros_on_every_node() {
 
 /// A page that has left the node while its mapping was unmapped in part is nobody's
 /// error: the other node gets it, and nobody is taken for dead.
-#[test]
-fn another_node_writes_pages_that_were_unmapped_here() {
-    let cluster = Cluster::start(2);
+fn another_node_writes_pages_that_were_unmapped_here(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|node| cluster.program(node));
     let id = one.must(format!("shmget 0 {SIZE} {CREATE}"));
     for program in [&mut one, &mut two] {

@@ -6,7 +6,30 @@ use std::time::Duration;
 
 use dipc_tests::cluster::{Options, create};
 use dipc_tests::wait::DEADLINE;
-use dipc_tests::{CREATE, Cluster, Program, skip, wait};
+use dipc_tests::{CREATE, Cluster, Mode, Program, in_each_mode, skip, wait};
+
+in_each_mode!(
+    what_one_node_writes_the_others_read,
+    new_memory_is_zero_on_every_node_and_stays_zero_around_a_write,
+    locked_additions_of_four_processes_on_each_of_three_nodes_are_all_counted,
+    plain_additions_under_a_semaphore_with_undo_are_all_counted,
+    words_of_one_page_that_different_nodes_write_do_not_disturb_each_other,
+    a_reader_never_sees_a_counter_fall,
+    children_forked_twice_and_another_node_write_one_page_and_nothing_is_lost,
+    a_grandchild_is_served_like_its_parents,
+    a_segment_of_64_mib_is_walked_by_two_nodes,
+    read_of_a_file_fills_untouched_pages_that_another_node_then_sees,
+    write_of_untouched_pages_puts_what_another_node_wrote_into_a_file,
+    who_may_only_read_changes_nothing_that_others_see,
+    a_read_only_attachment_of_the_owner_sees_what_others_write_and_cannot_write,
+    data_stays_when_every_attachment_is_gone,
+    a_removed_segment_lives_until_its_last_attachment_goes,
+    exit_exec_and_kill_detach,
+    a_forked_child_counts_as_an_attachment_and_detaches_on_its_own,
+    a_program_that_becomes_a_daemon_keeps_its_attachments,
+    one_process_attaches_a_segment_twice_and_sees_one_memory,
+    a_quantum_of_nothing_and_one_of_milliseconds_change_only_the_speed,
+);
 
 const PAGE: i64 = 4096;
 const RDONLY: u32 = 0o10000;
@@ -54,9 +77,8 @@ fn counters(cluster: &Cluster) -> Vec<Program> {
     nodes.map(|node| cluster.program(node)).collect()
 }
 
-#[test]
-fn what_one_node_writes_the_others_read() {
-    let cluster = Cluster::start(3);
+fn what_one_node_writes_the_others_read(mode: Mode) {
+    let cluster = mode.cluster(3);
     let [mut one, mut two, mut three] = [1, 2, 3].map(|n| cluster.program(n));
     shared(&mut [&mut one, &mut two, &mut three], 3 * PAGE);
     for round in 1..50 {
@@ -70,9 +92,8 @@ fn what_one_node_writes_the_others_read() {
     }
 }
 
-#[test]
-fn new_memory_is_zero_on_every_node_and_stays_zero_around_a_write() {
-    let cluster = Cluster::start(2);
+fn new_memory_is_zero_on_every_node_and_stays_zero_around_a_write(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     shared(&mut [&mut one, &mut two], 4 * PAGE);
     assert_eq!(two.must(format!("differ 0 0 {} 0", 4 * PAGE)), 0);
@@ -85,9 +106,8 @@ fn new_memory_is_zero_on_every_node_and_stays_zero_around_a_write() {
     );
 }
 
-#[test]
-fn locked_additions_of_four_processes_on_each_of_three_nodes_are_all_counted() {
-    let cluster = Cluster::start(3);
+fn locked_additions_of_four_processes_on_each_of_three_nodes_are_all_counted(mode: Mode) {
+    let cluster = mode.cluster(3);
     let mut programs = counters(&cluster);
     shared(&mut programs.iter_mut().collect::<Vec<_>>(), PAGE);
     for program in &mut programs {
@@ -102,9 +122,8 @@ fn locked_additions_of_four_processes_on_each_of_three_nodes_are_all_counted() {
     assert_pages_moved(&cluster);
 }
 
-#[test]
-fn plain_additions_under_a_semaphore_with_undo_are_all_counted() {
-    let cluster = Cluster::start(3);
+fn plain_additions_under_a_semaphore_with_undo_are_all_counted(mode: Mode) {
+    let cluster = mode.cluster(3);
     let mut programs = counters(&cluster);
     shared(&mut programs.iter_mut().collect::<Vec<_>>(), PAGE);
     let lock = programs[0].must(format!("semget 0 1 {CREATE}"));
@@ -121,9 +140,8 @@ fn plain_additions_under_a_semaphore_with_undo_are_all_counted() {
     assert_eq!(programs[7].must(format!("getval {lock} 0")), 1);
 }
 
-#[test]
-fn words_of_one_page_that_different_nodes_write_do_not_disturb_each_other() {
-    let cluster = Cluster::start(3);
+fn words_of_one_page_that_different_nodes_write_do_not_disturb_each_other(mode: Mode) {
+    let cluster = mode.cluster(3);
     let mut programs: Vec<Program> = [1, 2, 3, 1, 2, 3].map(|node| cluster.program(node)).into();
     shared(&mut programs.iter_mut().collect::<Vec<_>>(), PAGE);
     for (program, place) in programs.iter_mut().zip(0..) {
@@ -138,9 +156,8 @@ fn words_of_one_page_that_different_nodes_write_do_not_disturb_each_other() {
     assert_pages_moved(&cluster);
 }
 
-#[test]
-fn a_reader_never_sees_a_counter_fall() {
-    let cluster = Cluster::start(3);
+fn a_reader_never_sees_a_counter_fall(mode: Mode) {
+    let cluster = mode.cluster(3);
     let [mut one, mut two, mut three] = [1, 2, 3].map(|n| cluster.program(n));
     shared(&mut [&mut one, &mut two, &mut three], PAGE);
     two.begin(format!("rising 0 0 {COUNT}"));
@@ -150,9 +167,8 @@ fn a_reader_never_sees_a_counter_fall() {
     assert_eq!(three.answer(), "= 0");
 }
 
-#[test]
-fn children_forked_twice_and_another_node_write_one_page_and_nothing_is_lost() {
-    let cluster = Cluster::start(2);
+fn children_forked_twice_and_another_node_write_one_page_and_nothing_is_lost(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     let id = shared(&mut [&mut two, &mut one], PAGE);
     one.must("fork");
@@ -174,9 +190,8 @@ fn children_forked_twice_and_another_node_write_one_page_and_nothing_is_lost() {
     assert_pages_moved(&cluster);
 }
 
-#[test]
-fn a_grandchild_is_served_like_its_parents() {
-    let cluster = Cluster::start(2);
+fn a_grandchild_is_served_like_its_parents(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     let id = shared(&mut [&mut two, &mut one], 2 * PAGE);
     one.must("fork");
@@ -189,10 +204,9 @@ fn a_grandchild_is_served_like_its_parents() {
     assert_eq!(one.must(format!("peek 0 {PAGE}")), 42);
 }
 
-#[test]
-fn a_segment_of_64_mib_is_walked_by_two_nodes() {
+fn a_segment_of_64_mib_is_walked_by_two_nodes(mode: Mode) {
     const SIZE: i64 = 64 << 20;
-    let cluster = Cluster::start(2);
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     shared(&mut [&mut one, &mut two], SIZE);
     one.must(format!("walk 0 0 {SIZE} {} 1", 4 * PAGE));
@@ -201,12 +215,11 @@ fn a_segment_of_64_mib_is_walked_by_two_nodes() {
     assert_eq!(one.must(format!("follow 0 0 {SIZE} {} 2", 4 * PAGE)), 0);
 }
 
-#[test]
-fn read_of_a_file_fills_untouched_pages_that_another_node_then_sees() {
+fn read_of_a_file_fills_untouched_pages_that_another_node_then_sees(mode: Mode) {
     if !skip::unless_root("read(2) into untouched pages") {
         return;
     }
-    let cluster = Cluster::start(2);
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     shared(&mut [&mut one, &mut two], 8 * PAGE);
     let file = cluster.file("bytes");
@@ -227,29 +240,27 @@ fn read_of_a_file_fills_untouched_pages_that_another_node_then_sees() {
     );
 }
 
-#[test]
-fn write_of_untouched_pages_puts_what_another_node_wrote_into_a_file() {
+fn write_of_untouched_pages_puts_what_another_node_wrote_into_a_file(mode: Mode) {
     if !skip::unless_root("write(2) out of untouched pages") {
         return;
     }
-    let cluster = Cluster::start(2);
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     shared(&mut [&mut one, &mut two], 4 * PAGE);
     two.must(format!("fill 0 0 {} {}", 2 * PAGE, 0x21));
     let file = cluster.file("bytes");
     let wrote = one.must(format!("write 0 {} {} {}", PAGE, 2 * PAGE, file.display()));
     assert_eq!(wrote, 2 * PAGE);
-    let (page, bytes) = (PAGE as usize, fs::read(&file).unwrap());
+    let (page, bytes) = (PAGE as usize, fs::read(&file).expect("the file"));
     assert!(bytes[..page].iter().all(|byte| *byte == 0x21));
     assert!(bytes[page..].iter().all(|byte| *byte == 0));
 }
 
-#[test]
-fn who_may_only_read_changes_nothing_that_others_see() {
+fn who_may_only_read_changes_nothing_that_others_see(mode: Mode) {
     if !skip::unless_root("attaching as another user") {
         return;
     }
-    let cluster = Cluster::start(2);
+    let cluster = mode.cluster(2);
     let [mut one, mut two, mut stranger] = [1, 2, 2].map(|n| cluster.program(n));
     let id = one.must(format!("shmget 0 {PAGE} {}", CREATE | 0o044));
     one.must(format!("shmat {id} 0"));
@@ -269,9 +280,8 @@ fn who_may_only_read_changes_nothing_that_others_see() {
     assert_eq!(stranger.ask(format!("shmrm {id}")), "! EPERM");
 }
 
-#[test]
-fn a_read_only_attachment_of_the_owner_sees_what_others_write_and_cannot_write() {
-    let cluster = Cluster::start(2);
+fn a_read_only_attachment_of_the_owner_sees_what_others_write_and_cannot_write(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     let id = one.must(format!("shmget 0 {PAGE} {CREATE}"));
     one.must(format!("shmat {id} 0"));
@@ -284,9 +294,8 @@ fn a_read_only_attachment_of_the_owner_sees_what_others_write_and_cannot_write()
     assert_eq!(one.must("peek 0 0"), 19);
 }
 
-#[test]
-fn data_stays_when_every_attachment_is_gone() {
-    let cluster = Cluster::start(3);
+fn data_stays_when_every_attachment_is_gone(mode: Mode) {
+    let cluster = mode.cluster(3);
     let [mut one, mut two, mut three] = [1, 2, 3].map(|n| cluster.program(n));
     let id = shared(&mut [&mut one, &mut two], 2 * PAGE);
     two.must("poke 0 0 5");
@@ -301,9 +310,8 @@ fn data_stays_when_every_attachment_is_gone() {
     assert_eq!(two.ask("shmdt 0"), "! EINVAL");
 }
 
-#[test]
-fn a_removed_segment_lives_until_its_last_attachment_goes() {
-    let cluster = Cluster::start(3);
+fn a_removed_segment_lives_until_its_last_attachment_goes(mode: Mode) {
+    let cluster = mode.cluster(3);
     let [mut one, mut two, mut three] = [1, 2, 3].map(|n| cluster.program(n));
     let id = one.must(format!("shmget 0x5e6 {PAGE} {CREATE}"));
     for program in [&mut one, &mut two] {
@@ -327,9 +335,8 @@ fn a_removed_segment_lives_until_its_last_attachment_goes() {
     });
 }
 
-#[test]
-fn exit_exec_and_kill_detach() {
-    let cluster = Cluster::start(2);
+fn exit_exec_and_kill_detach(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two, mut doomed] = [1, 2, 2].map(|n| cluster.program(n));
     let id = shared(&mut [&mut one, &mut two, &mut doomed], PAGE);
     two.must(format!("shmat {id} 0"));
@@ -344,9 +351,8 @@ fn exit_exec_and_kill_detach() {
     until_attached(&mut one, id, 1);
 }
 
-#[test]
-fn a_forked_child_counts_as_an_attachment_and_detaches_on_its_own() {
-    let cluster = Cluster::start(2);
+fn a_forked_child_counts_as_an_attachment_and_detaches_on_its_own(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     let id = shared(&mut [&mut one, &mut two], PAGE);
     two.must("fork");
@@ -357,9 +363,8 @@ fn a_forked_child_counts_as_an_attachment_and_detaches_on_its_own() {
     assert_eq!(two.must("peek 0 0"), 3);
 }
 
-#[test]
-fn a_program_that_becomes_a_daemon_keeps_its_attachments() {
-    let cluster = Cluster::start(2);
+fn a_program_that_becomes_a_daemon_keeps_its_attachments(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     let id = shared(&mut [&mut one, &mut two], PAGE);
     one.must("poke 0 0 3");
@@ -387,9 +392,8 @@ fn of_many_programs_that_become_daemons_at_once_each_keeps_its_attachments() {
     until_attached(&mut programs[0], id, 12);
 }
 
-#[test]
-fn one_process_attaches_a_segment_twice_and_sees_one_memory() {
-    let cluster = Cluster::start(2);
+fn one_process_attaches_a_segment_twice_and_sees_one_memory(mode: Mode) {
+    let cluster = mode.cluster(2);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
     let id = shared(&mut [&mut one, &mut two], PAGE);
     assert_eq!(two.must(format!("shmat {id} {RDONLY}")), 1);
@@ -401,12 +405,11 @@ fn one_process_attaches_a_segment_twice_and_sees_one_memory() {
     assert_eq!(one.must(format!("shmstat {id}")), 3);
 }
 
-#[test]
-fn a_quantum_of_nothing_and_one_of_milliseconds_change_only_the_speed() {
+fn a_quantum_of_nothing_and_one_of_milliseconds_change_only_the_speed(mode: Mode) {
     for quantum in ["0", "5ms"] {
         let options = Options {
             quantum,
-            ..Options::nodes(2)
+            ..mode.nodes(2)
         };
         let cluster = Cluster::with(options);
         let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));

@@ -22,8 +22,7 @@ use thiserror::Error;
 pub const PREFIX: usize = 8;
 /// The longest header.
 pub const MAX_HEADER: usize = 4096;
-/// The longest payload: a message of the largest `msgmax`, a list of all
-/// objects, a granule in the coarsest page mode.
+/// The longest payload: a message of the largest `msgmax`, a list of all objects.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 /// A buffer grows by at most this much ahead of what has arrived.
 const GROWTH: usize = 64 << 10;

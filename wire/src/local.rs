@@ -28,11 +28,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Reply};
 use crate::census::Census;
+use crate::sharing::Wish;
 use crate::{Kind, Limits, NodeId, ObjectId};
 
 /// The version of everything in this module but the hello. Version 1 had no
-/// request behind [`Request::Status`], and no response behind [`Response::Rows`].
-pub const VERSION: u16 = 2;
+/// request behind [`Request::Status`], and no response behind [`Response::Rows`];
+/// version 2 no request behind [`Request::Limits`].
+pub const VERSION: u16 = 3;
 /// The longest frame that is sent as one packet: a message of the kernel's
 /// default `msgmax`, with its header.
 pub const ONE_PACKET: usize = 9 << 10;
@@ -198,6 +200,19 @@ pub enum Request {
     /// What are the cluster's limits? Answered by [`Response::Limits`]. They may
     /// change when a referee is started anew.
     Limits,
+    /// `shmget` of a program that wants the segments it makes shared in its own
+    /// way; one that is found stays as it is. Answered by [`Reply::Id`]. EINVAL if
+    /// no segment can be shared so.
+    GetSegment {
+        /// The key; [`PRIVATE`](crate::call::PRIVATE) always creates.
+        key: i32,
+        /// The segment's size in bytes.
+        size: u64,
+        /// The caller's flags, permission bits included.
+        flags: u32,
+        /// How.
+        wish: Wish,
+    },
 }
 
 /// What the daemon answers.

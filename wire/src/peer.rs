@@ -12,11 +12,14 @@ use crate::coherence;
 use crate::{Incarnation, Kind, NodeId, ObjectId};
 
 /// The lowest and the highest version that this build speaks. In version 1 a
-/// caller had no capabilities, and nobody asked for a census; up to version 2 a
-/// ping acknowledged nothing.
+/// caller had no capabilities, and nobody asked for a census; in version 2 every
+/// granule was a page, and a ping acknowledged nothing.
 pub const VERSIONS: (u16, u16) = (3, 3);
 /// Tells a peer's connection from a stranger's: "peer" in ASCII.
 pub const MAGIC: u32 = 0x7065_6572;
+/// The most bytes of a granule that one frame carries: what is sent behind it, a
+/// sign of life above all, must not wait long.
+pub const PIECE: usize = 1 << 20;
 /// The longest login, group or node name that travels, in bytes.
 pub const MAX_NAME: usize = 64;
 
@@ -149,7 +152,9 @@ pub enum Message<'a> {
         count: u32,
     },
     /// One step of the coherence protocol. Payload: the granule's bytes, where
-    /// the message says [`coherence::Content::Data`].
+    /// the message says [`coherence::Content::Data`]. A granule of one page travels
+    /// as it is; of a larger one a bit for each page, the lowest first, says whether
+    /// it follows, and what does not is zeros.
     Coherence {
         /// The segment.
         id: ObjectId,
@@ -200,5 +205,11 @@ pub enum Message<'a> {
         id: ObjectId,
         /// The process.
         pid: u32,
+    },
+    /// The bytes of the next message about this segment that has any are more than
+    /// [`PIECE`]: these go before them. Payload: the bytes, [`PIECE`] of them.
+    Piece {
+        /// The segment.
+        id: ObjectId,
     },
 }

@@ -165,7 +165,7 @@ fn still_maps(uffd: &Uffd, range: &Range) -> bool {
         start: range.start,
         len: backing::PAGE,
     };
-    !matches!(uffd.poison(page), Err(Error::Gone | Error::Unmapped))
+    !matches!(uffd.poison(page).result, Err(Error::Gone | Error::Unmapped))
 }
 
 fn child(event: Event) -> Option<Uffd> {

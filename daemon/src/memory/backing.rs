@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
+use nix::unistd::Whence;
+
 /// The unit of everything here, in bytes.
 pub const PAGE: u64 = 4096;
 
@@ -107,6 +109,43 @@ impl Backing {
             std::ptr::copy_nonoverlapping(self.base.as_ptr().add(offset), end, len);
             into.set_len(into.len() + len);
         }
+    }
+
+    /// Reads `len` bytes from `offset`, holes as zeros, which stay holes.
+    pub fn read_sparse(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        let offset = self.check(offset, len);
+        let (begin, mut done) = (into.len(), 0);
+        into.resize(begin + len, 0);
+        while done < len {
+            let place = &mut into[begin + done..];
+            let at = (offset + done) as libc::off_t;
+            match nix::sys::uio::pread(&self.memfd, place, at)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => done += count,
+            }
+        }
+        Ok(())
+    }
+
+    /// The parts of a range that are no holes, in order: where, and how long.
+    pub fn data(&self, offset: u64, len: u64) -> Vec<(u64, u64)> {
+        let end = self.check(offset, len as usize) as u64 + len;
+        let mut parts = Vec::new();
+        let mut at = offset;
+        while at < end
+            && let Some(start) = self.seek(at, Whence::SeekData).filter(|&start| start < end)
+        {
+            let until = self.seek(start, Whence::SeekHole).unwrap_or(end).min(end);
+            parts.push((start, until - start));
+            at = until;
+        }
+        parts
+    }
+
+    /// `None` when there is no more of it: ENXIO, the only error there can be.
+    fn seek(&self, at: u64, whence: Whence) -> Option<u64> {
+        let found = nix::unistd::lseek(&self.memfd, at as libc::off_t, whence).ok()?;
+        u64::try_from(found).ok()
     }
 
     /// Fills pages that no process maps at this moment. It is a system call and

@@ -7,13 +7,17 @@
 //! |---|---|
 //! | [`backing`] | a segment's memory on this node: one memfd, mapped by all |
 //! | [`segment`] | a segment's pages on this node, and who waits for them |
+//! | [`contents`] | a granule's bytes as they travel |
 //! | [`uffd`] | the userfaultfd of one address space |
+//! | [`pages`] | ranges whose pages are not all alike |
 //! | [`spaces`] | which address spaces map which segment where |
 //! | [`changes`] | mappings of which a program changes a part |
 //! | [`word`] | a number shared with the keeper |
 
 pub mod backing;
 pub mod changes;
+mod contents;
+mod pages;
 pub mod segment;
 pub mod spaces;
 pub mod uffd;
@@ -23,6 +27,6 @@ pub mod word;
 mod tests;
 
 pub use backing::{Backing, PAGE, whole_pages};
-pub(crate) use segment::poison;
+pub(crate) use pages::poison;
 pub use segment::{Passing, SegmentMemory, access_of, poison_page};
 pub use spaces::{Mapping, Space, SpaceId, Spaces};

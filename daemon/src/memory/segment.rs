@@ -12,9 +12,16 @@
 //! The order protect → copy → drop → answer loses nothing: after the first no
 //! write can happen, and after the third no read, so the answer is true.
 //!
+//! A granule has pages, and of one that is here some may be in no memory: they are
+//! zeros that nobody has touched. They are made when a thread does, so that a large
+//! granule takes no more memory than is used of it. Nobody sees a granule half
+//! there: each page of it is right, or absent, and who touches an absent one waits
+//! until all is.
+//!
 //! A process that may only read has a **private view**: a memfd of its own, into
-//! which granules are copied. A private copy exists only while the shared memory
-//! is write-protected; both rules that see to it are in [`SegmentMemory::resolve`].
+//! which pages are copied when it touches them. Private copies of a granule's pages
+//! exist only while its shared memory is write-protected; both rules that see to it
+//! are in [`SegmentMemory::resolve`].
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -24,9 +31,10 @@ use std::sync::Arc;
 use dipc_wire::ObjectId;
 use dipc_wire::coherence::Access;
 
+use super::pages::{AROUND, Mapped, ZEROS};
 use super::spaces::{Births, Fault, Mapping, News, Space, Spaces, View};
-use super::uffd::{Error, Range, Uffd};
-use super::{Backing, PAGE, whole_pages};
+use super::uffd::{Error, Progress, Range};
+use super::{Backing, PAGE, contents, pages, whole_pages};
 
 /// Where the events go that are read in passing, because a space was changing.
 pub trait Passing: Births {
@@ -48,6 +56,7 @@ pub struct SegmentMemory {
 
 struct PrivateView {
     memory: Backing,
+    /// The granules of which it may have pages.
     present: HashSet<u64>,
 }
 
@@ -93,29 +102,25 @@ impl SegmentMemory {
 
     /// Where a mapping shows the granule, if it shows any of it.
     fn range(&self, mapping: &Mapping, granule: u64) -> Option<Range> {
-        let (start, len) = self.span(granule);
-        let shown = Range {
-            start: mapping.offset,
-            len: mapping.range.len,
-        };
-        let common = shown.common(Range { start, len })?;
-        Some(Range {
-            start: mapping.range.start + (common.start - mapping.offset),
-            ..common
-        })
-    }
-
-    /// The same, if it shows all of it.
-    fn whole_range(&self, mapping: &Mapping, granule: u64) -> Option<Range> {
-        let range = self.range(mapping, granule)?;
-        (range.len == self.span(granule).1).then_some(range)
+        show(mapping, self.span(granule))
     }
 
     /// How many bytes this granule has; the last one may be shorter. `None`
     /// beyond the segment's end.
-    pub fn granule_len_checked(&self, granule: u64) -> Option<usize> {
+    fn granule_len(&self, granule: u64) -> Option<u64> {
         let start = granule.checked_mul(self.granule)?;
-        (start < self.len).then(|| self.span(granule).1 as usize)
+        (start < self.len).then(|| self.span(granule).1)
+    }
+
+    /// Whether these can be the granule's bytes, as they travel.
+    pub fn accepts(&self, granule: u64, bytes: &[u8]) -> bool {
+        self.granule_len(granule)
+            .is_some_and(|len| contents::are_sound(len, bytes))
+    }
+
+    /// The most bytes that travel for any of its granules.
+    pub fn longest_payload(&self) -> usize {
+        contents::longest(self.span(0).1)
     }
 
     /// The memory that all share who may write.
@@ -179,8 +184,7 @@ impl SegmentMemory {
             .entry(fault.offset() / self.granule)
             .or_default();
         // A signal handler makes a thread fault again on the same page.
-        let same = |f: &Fault| f.mapping.space.id == fault.mapping.space.id && f.addr == fault.addr;
-        match list.iter_mut().find(|f| same(f)) {
+        match list.iter_mut().find(|f| f.is_same(&fault)) {
             Some(known) => *known = fault,
             None => list.push(fault),
         }
@@ -223,15 +227,18 @@ impl SegmentMemory {
     pub fn protect(&mut self, granule: u64, spaces: &Spaces, passing: &dyn Passing) {
         self.each(spaces, passing, granule, |mapping, range| {
             match mapping.view {
-                View::Shared => mapping.space.uffd.protect(range, true),
+                View::Shared => pages::protect(&mapping.space.uffd, range, true),
                 View::Private(_) => Ok(()),
             }
         });
     }
 
-    /// Puts the granule's bytes aside.
+    /// Puts the granule's bytes aside, as they travel.
     pub fn copy(&mut self, granule: u64) {
         let (offset, len) = self.span(granule);
+        if len > PAGE {
+            return self.copy_pages(offset, len);
+        }
         self.aside.clear();
         match &self.shared {
             Some(memory) => memory.read(offset, len as usize, &mut self.aside),
@@ -239,9 +246,31 @@ impl SegmentMemory {
         }
     }
 
+    fn copy_pages(&mut self, offset: u64, len: u64) {
+        contents::begin(len, &mut self.aside);
+        let Some(memory) = &self.shared else {
+            return;
+        };
+        for (start, len) in memory.data(offset, len) {
+            for page in (start..start + len).step_by(PAGE as usize) {
+                let from = self.aside.len();
+                memory.read(page, PAGE as usize, &mut self.aside);
+                let page = (page - offset) / PAGE;
+                contents::mark(page as usize, from, &mut self.aside);
+            }
+        }
+    }
+
     /// What was put aside last.
     pub fn aside(&self) -> &[u8] {
         &self.aside
+    }
+
+    /// It is on its way: a large granule's memory is given back.
+    pub fn sent(&mut self) {
+        if self.aside.capacity() as u64 > AROUND {
+            self.aside = Vec::new();
+        }
     }
 
     /// No process has the granule any more.
@@ -266,8 +295,8 @@ impl SegmentMemory {
         }
     }
 
-    /// The granule's bytes have come (`None`: zeros). Who waited for no more
-    /// than `access` goes on.
+    /// The granule's bytes have come, as they travel (`None`: zeros). Who waited for
+    /// no more than `access` goes on.
     pub fn install(
         &mut self,
         granule: u64,
@@ -276,57 +305,69 @@ impl SegmentMemory {
         spaces: &Spaces,
         passing: &dyn Passing,
     ) -> io::Result<()> {
-        let zeros;
-        let bytes = match bytes {
-            Some(bytes) => bytes,
-            None => {
-                zeros = vec![0; self.span(granule).1 as usize];
-                &zeros
-            }
-        };
         self.backing()?;
+        let (offset, len) = self.span(granule);
+        // One page of zeros is made at once; of more, what is touched.
+        let bytes = bytes.or((len == PAGE).then_some(&ZEROS[..PAGE as usize]));
         let first = self.waiting.get(&granule).and_then(|list| {
             let fits = |f: &&Fault| f.mapping.view == View::Shared && access_of(f) <= access;
             list.iter().find(fits).cloned()
         });
-        let placed = first.is_some_and(|fault| {
-            self.place(
-                &fault,
-                granule,
-                bytes,
+        let mut served = false;
+        for (at, part) in bytes.iter().flat_map(|bytes| contents::parts(len, bytes)) {
+            served |= self.fill(
+                first.as_ref(),
+                offset + at,
+                part,
                 access == Access::Read,
                 spaces,
                 passing,
-            )
-        });
-        if !placed {
-            let (offset, _) = self.span(granule);
-            self.backing()?.write(offset, bytes)?;
+            )?;
+        }
+        if let (true, Some(first)) = (served, &first)
+            && let Some(list) = self.waiting.get_mut(&granule)
+        {
+            list.retain(|fault| !fault.is_same(first));
         }
         self.permit(granule, access, spaces, passing);
         Ok(())
     }
 
-    /// Fills and maps the granule where one thread waits for it, in one step.
-    fn place(
-        &self,
-        fault: &Fault,
-        granule: u64,
+    /// Fills absent pages; where a thread waits, it maps them in the same step. True
+    /// if that lets the thread go on.
+    fn fill(
+        &mut self,
+        waiter: Option<&Fault>,
+        offset: u64,
         bytes: &[u8],
         protect: bool,
         spaces: &Spaces,
         passing: &dyn Passing,
-    ) -> bool {
-        let Some(range) = self.whole_range(&fault.mapping, granule) else {
-            return false;
-        };
-        loop {
-            match fault.mapping.space.uffd.copy(range.start, bytes, protect) {
-                Ok(()) => return true,
-                Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
-                Err(_) => return false,
+    ) -> io::Result<bool> {
+        let part = (offset, bytes.len() as u64);
+        let mut done = 0;
+        let mut served = false;
+        if let Some(fault) = waiter
+            && let Some(range) = show(&fault.mapping, part).filter(|range| range.len == part.1)
+        {
+            let uffd = &fault.mapping.space.uffd;
+            loop {
+                let rest = &bytes[done as usize..];
+                let Progress { done: more, result } = uffd.copy(range.start + done, rest, protect);
+                done += more;
+                match result {
+                    Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
+                    _ => break,
+                }
             }
+            served = (range.start..range.start + done).contains(&fault.addr);
         }
+        // Threads that map what is done may be writing there: only the rest.
+        let rest = &bytes[done as usize..];
+        if !rest.is_empty() {
+            self.backing()?.write(offset + done, rest)?;
+        }
+        Ok(served)
     }
 
     /// The granule is here, and may be used as far as `access` goes: who waits
@@ -347,8 +388,18 @@ impl SegmentMemory {
             .into_iter()
             .partition(|fault| fault.mapping.view != View::Shared);
         for fault in private.iter().chain(&shared) {
-            while let Err(Error::Changing) = self.resolve(fault, granule, access, spaces, passing) {
-                catch_up(&fault.mapping.space, spaces, passing);
+            loop {
+                match self.resolve(fault, granule, access, spaces, passing) {
+                    Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
+                    Err(Error::Other(error)) => {
+                        // As for the kernel's own segments: who touches it pays.
+                        tracing::error!(segment = %self.id, %error, "a page cannot be made");
+                        poison_page(fault, spaces, passing);
+                        break;
+                    }
+                    // Its space is gone, and the thread with it.
+                    _ => break,
+                }
             }
         }
     }
@@ -373,47 +424,56 @@ impl SegmentMemory {
                 self.discard_private(granule);
             }
             if write && fault.protected {
-                return uffd.protect(range, false);
+                return pages::protect(uffd, range, false);
             }
             let copied = self
                 .private
                 .values()
                 .any(|view| view.present.contains(&granule));
             let protect = access == Access::Read || copied;
-            return match proceed(fault, range, protect) {
-                // A program has freed it (MADV_REMOVE), which makes it zeros.
-                Err(Error::Absent) => uffd.copy(range.start, &vec![0; range.len as usize], protect),
-                other => other,
-            };
+            let mapped = pages::map(uffd, range, protect)?;
+            if mapped == Mapped::Partly {
+                let around = around(fault, range);
+                let zeros = &ZEROS[..around.len as usize];
+                pages::supply(uffd, around, zeros, protect)?;
+            }
+            return go_on(fault, range, mapped, protect);
         };
-        if self
+        let copied = self
             .private
             .get(&view)
-            .is_some_and(|view| view.present.contains(&granule))
-        {
-            return proceed(fault, range, false);
-        }
-        if access == Access::Write {
+            .is_some_and(|view| view.present.contains(&granule));
+        let mut mapped = Mapped::Partly;
+        if copied {
+            mapped = pages::map(uffd, range, false)?;
+        } else if access == Access::Write {
             self.protect(granule, spaces, passing);
         }
-        self.copy(granule);
-        let whole = self.whole_range(&fault.mapping, granule).is_some();
-        if whole {
-            uffd.copy(range.start, &self.aside, false)?;
-        }
-        let offset = self.span(granule).0;
         if let Some(view) = self.private.get_mut(&view) {
-            if !whole {
-                view.memory
-                    .write(offset, &self.aside)
-                    .map_err(Error::Other)?;
-            }
             view.present.insert(granule);
         }
-        if whole {
-            Ok(())
-        } else {
-            proceed(fault, range, false)
+        if mapped == Mapped::Partly {
+            let around = around(fault, range);
+            let offset = fault.offset() - (fault.addr - around.start);
+            self.read(offset, around.len).map_err(Error::Other)?;
+            pages::supply(uffd, around, &self.aside, false)?;
+        }
+        go_on(fault, range, mapped, false)
+    }
+
+    /// Puts aside some bytes of a granule that is here, as they are.
+    fn read(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        self.aside.clear();
+        match &self.shared {
+            Some(memory) if self.granule == PAGE => {
+                memory.read(offset, len as usize, &mut self.aside);
+                Ok(())
+            }
+            Some(memory) => memory.read_sparse(offset, len as usize, &mut self.aside),
+            None => {
+                self.aside.resize(len as usize, 0);
+                Ok(())
+            }
         }
     }
 
@@ -422,7 +482,7 @@ impl SegmentMemory {
         self.discard(granule);
         self.waiting.remove(&granule);
         self.each(spaces, passing, granule, |mapping, range| {
-            poison(&mapping.space.uffd, range)
+            pages::poison(&mapping.space.uffd, range)
         });
     }
 }
@@ -456,7 +516,7 @@ pub fn poison_page(fault: &Fault, spaces: &Spaces, passing: &dyn Passing) {
         len: PAGE,
     };
     let space = &fault.mapping.space;
-    while let Err(Error::Changing) = poison(&space.uffd, page) {
+    while let Err(Error::Changing) = pages::poison(&space.uffd, page) {
         catch_up(space, spaces, passing);
     }
 }
@@ -466,42 +526,41 @@ fn catch_up(space: &Arc<Space>, spaces: &Spaces, passing: &dyn Passing) {
     passing.pass(spaces.changed(space, passing));
 }
 
-/// Maps pages that are present; those that this mapping has already are given
-/// the protection that they should have.
-fn proceed(fault: &Fault, range: Range, protect: bool) -> Result<(), Error> {
-    let uffd = &fault.mapping.space.uffd;
-    match uffd.proceed(range, protect) {
-        Err(Error::Present) => {}
-        other => return other,
+/// Where a mapping shows these bytes of the segment, as far as it does.
+fn show(mapping: &Mapping, (start, len): (u64, u64)) -> Option<Range> {
+    let shown = Range {
+        start: mapping.offset,
+        len: mapping.range.len,
+    };
+    let common = shown.common(Range { start, len })?;
+    Some(Range {
+        start: mapping.range.start + (common.start - mapping.offset),
+        ..common
+    })
+}
+
+/// The part of a granule's range that is supplied for a fault in it.
+fn around(fault: &Fault, range: Range) -> Range {
+    let before = fault.offset() % AROUND;
+    let start = fault.addr - before.min(fault.addr - range.start);
+    let end = range.end().min(fault.addr + (AROUND - before));
+    Range {
+        start,
+        len: end - start,
     }
-    let pages = (range.start..range.start + range.len).step_by(PAGE as usize);
-    for page in pages.map(|start| Range { start, len: PAGE }) {
-        match uffd.proceed(page, protect) {
-            Ok(()) | Err(Error::Present) => {}
-            other => return other,
-        }
+}
+
+/// The fault's page is mapped; pages that were before are given the protection that
+/// they should have, and who waits goes on.
+fn go_on(fault: &Fault, range: Range, mapped: Mapped, protect: bool) -> Result<(), Error> {
+    let uffd = &fault.mapping.space.uffd;
+    if mapped == Mapped::Now {
+        return Ok(());
     }
     if protect {
         uffd.wake(range);
         Ok(())
     } else {
-        uffd.protect(range, false)
+        pages::protect(uffd, range, false)
     }
-}
-
-/// Makes SIGBUS of every later access to pages that are absent.
-pub(crate) fn poison(uffd: &Uffd, range: Range) -> Result<(), Error> {
-    // A left-over protection marker would be in the way.
-    uffd.protect(range, false)?;
-    let result = match uffd.poison(range) {
-        Err(Error::Present) => (range.start..range.start + range.len)
-            .step_by(PAGE as usize)
-            .try_for_each(|start| match uffd.poison(Range { start, len: PAGE }) {
-                Err(Error::Present) => Ok(()),
-                other => other,
-            }),
-        other => other,
-    };
-    uffd.wake(range);
-    result
 }

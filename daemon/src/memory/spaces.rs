@@ -144,6 +144,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// Whether it is of the same page in the same space.
+    pub fn is_same(&self, other: &Fault) -> bool {
+        self.mapping.space.id == other.mapping.space.id && self.addr == other.addr
+    }
+
     /// The page's place in the segment, in bytes.
     pub fn offset(&self) -> u64 {
         self.addr - self.mapping.range.start + self.mapping.offset

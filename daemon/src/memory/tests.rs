@@ -1,5 +1,8 @@
 //! The memory module on real userfaultfds, of this very process: its threads
-//! are the programs, and the test is the daemon.
+//! are the programs, and the test is the daemon. Granules of one page here, larger
+//! ones in [`coarse`].
+
+mod coarse;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -73,6 +76,14 @@ impl Daemon {
         Self::with(Uffd::begin(userfaultfd(), false).unwrap())
     }
 
+    /// One with a segment of so many pages, and granules of so many.
+    fn coarse(pages: u64, granule: u64) -> Self {
+        Daemon {
+            memory: SegmentMemory::new(ID, pages * PAGE, granule * PAGE),
+            ..Self::new()
+        }
+    }
+
     /// One that is told of forks; `None` without the rights for it.
     fn told_of_forks() -> Option<Self> {
         Uffd::begin(userfaultfd(), true).ok().map(Self::with)
@@ -93,31 +104,32 @@ impl Daemon {
     }
 
     fn map(&mut self, view: View) -> Place {
+        self.map_part(view, 0, self.memory.mapped_len())
+    }
+
+    fn map_part(&mut self, view: View, offset: u64, len: u64) -> Place {
         let memfd = self.memory.memory_of(view).unwrap();
-        let (prot, len) = (libc::PROT_READ | libc::PROT_WRITE, (PAGES * PAGE) as usize);
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                len,
-                prot,
+                len as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 memfd.as_raw_fd(),
-                0,
+                offset as libc::off_t,
             )
         };
         assert_ne!(start, libc::MAP_FAILED);
-        let range = Range {
-            start: start as u64,
-            len: len as u64,
-        };
+        let start = start as u64;
+        let range = Range { start, len };
         self.space.uffd.register(range).unwrap();
         let known = self.spaces.map(Mapping {
             space: self.space.clone(),
             segment: ID,
             view,
             range,
-            offset: 0,
+            offset,
             readonly: view != View::Shared,
             inherited: true,
         });
@@ -175,6 +187,11 @@ impl Place {
     fn byte(self) -> &'static AtomicU8 {
         // SAFETY: mapped for good, and touched by atomic accesses only.
         unsafe { AtomicU8::from_ptr(self.0 as *mut u8) }
+    }
+
+    /// The same place in a later page.
+    fn page(self, page: u64) -> Place {
+        Place(self.0 + page * PAGE)
     }
 
     fn read(self) -> JoinHandle<u8> {

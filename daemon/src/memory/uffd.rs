@@ -98,6 +98,39 @@ impl Error {
     }
 }
 
+/// How far a call came that goes through a range page by page.
+#[derive(Debug)]
+#[must_use]
+pub struct Progress {
+    /// So many bytes from the range's start are done.
+    pub done: u64,
+    /// What is the matter with the page behind them, if there is one.
+    pub result: Result<(), Error>,
+}
+
+/// Calls `act` for a range, and again for what is left as long as it does a part
+/// of it. It says how many bytes it did: the kernel answers EAGAIN then, which
+/// without a part done is [`Error::Changing`].
+fn in_parts(range: Range, mut act: impl FnMut(Range) -> (Result<(), Error>, i64)) -> Progress {
+    let mut done = 0;
+    loop {
+        let rest = Range {
+            start: range.start + done,
+            len: range.len - done,
+        };
+        match act(rest) {
+            (Err(Error::Changing), part @ 1..) => done += part as u64,
+            (Ok(()), _) => {
+                return Progress {
+                    done: range.len,
+                    result: Ok(()),
+                };
+            }
+            (result, _) => return Progress { done, result },
+        }
+    }
+}
+
 /// What an address space tells.
 #[derive(Debug)]
 pub enum Event {
@@ -193,46 +226,49 @@ impl Uffd {
     }
 
     /// Fills absent pages at `start` and maps them in one step; other threads
-    /// never see them half filled.
-    pub fn copy(&self, start: u64, bytes: &[u8], protect: bool) -> Result<(), Error> {
+    /// never see them half filled. All of them must lie in one of the kernel's
+    /// mappings.
+    pub fn copy(&self, start: u64, bytes: &[u8], protect: bool) -> Progress {
         let mode = if protect {
             u64::from(sys::UFFDIO_COPY_MODE_WP)
         } else {
             0
         };
-        let mut done = 0;
-        while done < bytes.len() {
+        let range = Range {
+            start,
+            len: bytes.len() as u64,
+        };
+        in_parts(range, |part| {
             let mut argument = sys::uffdio_copy {
-                dst: start + done as u64,
-                src: bytes[done..].as_ptr() as u64,
-                len: (bytes.len() - done) as u64,
+                dst: part.start,
+                src: bytes[(part.start - start) as usize..].as_ptr() as u64,
+                len: part.len,
                 mode,
                 copy: 0,
             };
-            match self.act(request::UFFDIO_COPY, &mut argument) {
-                Ok(()) => return Ok(()),
-                // Part of the range was filled before something intervened.
-                Err(Error::Changing) if argument.copy > 0 => done += argument.copy as usize,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+            let result = self.act(request::UFFDIO_COPY, &mut argument);
+            (result, argument.copy)
+        })
     }
 
-    /// Maps pages that are in the segment's memory already.
-    pub fn proceed(&self, range: Range, protect: bool) -> Result<(), Error> {
+    /// Maps pages that are in the segment's memory already. As for
+    /// [`copy`](Self::copy), in one of the kernel's mappings.
+    pub fn proceed(&self, range: Range, protect: bool) -> Progress {
         let mode = if protect { CONTINUE_WP } else { 0 };
-        self.act(
-            request::UFFDIO_CONTINUE,
-            &mut sys::uffdio_continue {
-                range: range.raw(),
+        in_parts(range, |part| {
+            let mut argument = sys::uffdio_continue {
+                range: part.raw(),
                 mode,
                 mapped: 0,
-            },
-        )
+            };
+            let result = self.act(request::UFFDIO_CONTINUE, &mut argument);
+            (result, argument.mapped)
+        })
     }
 
-    /// Forbids (`true`) or allows writing. Allowing wakes who waits to write.
+    /// Forbids (`true`) or allows writing. Allowing wakes who waits to write. Other
+    /// mappings of ours in the range are taken along; behind one that is not ours,
+    /// nothing is done.
     pub fn protect(&self, range: Range, on: bool) -> Result<(), Error> {
         let mode = if on { PROTECT } else { 0 };
         self.act(
@@ -244,16 +280,18 @@ impl Uffd {
         )
     }
 
-    /// Accesses to these absent pages raise SIGBUS.
-    pub fn poison(&self, range: Range) -> Result<(), Error> {
-        self.act(
-            UFFDIO_POISON,
-            &mut sys::uffdio_poison {
-                range: range.raw(),
+    /// Accesses to these absent pages raise SIGBUS. As for [`copy`](Self::copy),
+    /// in one of the kernel's mappings.
+    pub fn poison(&self, range: Range) -> Progress {
+        in_parts(range, |part| {
+            let mut argument = sys::uffdio_poison {
+                range: part.raw(),
                 mode: 0,
                 updated: 0,
-            },
-        )
+            };
+            let result = self.act(UFFDIO_POISON, &mut argument);
+            (result, argument.updated)
+        })
     }
 
     /// Threads that wait in the range try their access again.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use dipc_wire::call::{Call, PRIVATE, Reply, flags};
 use dipc_wire::limits::weight;
 use dipc_wire::peer::Message;
+use dipc_wire::sharing::{Sharing, Wish};
 use dipc_wire::{Errno, Kind, ObjectId};
 
-use super::Node;
 use super::answer::Asker;
 use super::client::{Client, Place};
-use super::home::{Caller, undoes};
+use super::home::{Caller, Lookup, undoes};
 use super::names::Resolution;
+use super::{Node, longest_quantum};
 
 impl Node {
     /// A local program's call. Says where it waits, if it may.
@@ -28,11 +29,13 @@ impl Node {
             flags,
         } = call
         {
-            let found = self.get(client, kind, key, size, flags);
-            if let Ok(id) = found {
-                client.process.listed.lock().got(kind, id);
-            }
-            client.answer(&found.map_or_else(Reply::Failed, Reply::Id), &[]);
+            let lookup = Lookup {
+                kind,
+                key,
+                size,
+                flags,
+            };
+            self.answer_get(client, lookup, self.home.sharing);
             return None;
         }
         if let Err(errno) = self.home.check_call(&call, payload) {
@@ -96,7 +99,13 @@ impl Node {
                 flags,
             } => {
                 // A peer's, whom the referee has sent here. EIDRM: it is gone.
-                let found = self.home.find(caller, kind, key, size, flags);
+                let lookup = Lookup {
+                    kind,
+                    key,
+                    size,
+                    flags,
+                };
+                let found = self.home.find(caller, lookup);
                 found.unwrap_or(Err(Errno::EIDRM)).map(Reply::Id)
             }
             Call::Remove { kind, id } => self.remove(caller, kind, id).map(|()| Reply::Done),
@@ -154,15 +163,48 @@ impl Node {
         }
     }
 
+    /// `shmget` of a program that wants its segments shared in its own way. EINVAL
+    /// if that cannot be.
+    pub(super) fn get_segment(&self, client: &Client, lookup: Lookup, wish: Wish) {
+        match self.granted(wish) {
+            Ok(sharing) => self.answer_get(client, lookup, sharing),
+            Err(why) => {
+                let pid = client.pid();
+                tracing::warn!(pid, %why, "a segment is refused: it cannot be shared as its creator wants");
+                client.answer(&Reply::Failed(Errno::EINVAL), &[]);
+            }
+        }
+    }
+
+    /// How a segment is shared whose creator wants this.
+    fn granted(&self, wish: Wish) -> Result<Sharing, String> {
+        let sharing = wish.or(self.home.sharing).map_err(|e| e.to_string())?;
+        let longest = longest_quantum(self.timeout);
+        if sharing.quantum > longest {
+            return Err(format!(
+                "a quantum of {}ns is more than {longest}ns, a quarter of the time-out",
+                sharing.quantum
+            ));
+        }
+        Ok(sharing)
+    }
+
+    fn answer_get(&self, client: &Client, lookup: Lookup, sharing: Sharing) {
+        let found = self.get(client, lookup, sharing);
+        if let Ok(id) = found {
+            client.process.listed.lock().got(lookup.kind, id);
+        }
+        client.answer(&found.map_or_else(Reply::Failed, Reply::Id), &[]);
+    }
+
     /// `semget`, `msgget`, `shmget`.
-    fn get(
-        &self,
-        client: &Client,
-        kind: Kind,
-        key: i32,
-        size: u64,
-        flags: u32,
-    ) -> Result<ObjectId, Errno> {
+    fn get(&self, client: &Client, lookup: Lookup, sharing: Sharing) -> Result<ObjectId, Errno> {
+        let Lookup {
+            kind,
+            key,
+            size,
+            flags,
+        } = lookup;
         let limits = self.limits();
         limits.check_get(kind, size)?;
         let caller = &client.caller();
@@ -179,7 +221,7 @@ impl Node {
         // Each round means that an object of this key was removed while we
         // were on the way to it.
         loop {
-            if let Some(found) = self.home.find(caller, kind, key, size, flags) {
+            if let Some(found) = self.home.find(caller, lookup) {
                 return found;
             }
             let resolution = self
@@ -193,7 +235,7 @@ impl Node {
                     return Err(Errno::ENOSPC);
                 }
                 Resolution::Create(claim) => {
-                    let make = || self.home.create(caller, kind, key, size, flags);
+                    let make = || self.home.create(caller, lookup, sharing);
                     match self.names.fulfil(claim, make) {
                         // Another thread was faster, or the referee is another
                         // one since: find it, or ask again.
@@ -201,7 +243,7 @@ impl Node {
                         Some(made) => return made,
                     }
                 }
-                Resolution::Found(id) => match self.get_from(client, id, kind, key, size, flags) {
+                Resolution::Found(id) => match self.get_from(client, id, lookup) {
                     Some(found) => return found,
                     None => not = Some(id),
                 },
@@ -214,19 +256,10 @@ impl Node {
         &self,
         client: &Client,
         id: ObjectId,
-        kind: Kind,
-        key: i32,
-        size: u64,
-        flags: u32,
+        lookup: Lookup,
     ) -> Option<Result<ObjectId, Errno>> {
         let link = self.peers.link(id.home())?;
-        let call = Call::Get {
-            kind,
-            key,
-            size,
-            flags,
-        };
-        match link.ask_and_wait(client.abroad().caller(), call, &[])? {
+        match link.ask_and_wait(client.abroad().caller(), lookup.call(), &[])? {
             Reply::Id(id) => Some(Ok(id)),
             Reply::Failed(Errno::EIDRM) => None,
             Reply::Failed(errno) => Some(Err(errno)),

@@ -21,7 +21,7 @@ use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, FrameError};
 use dipc_wire::local::{Request, Response};
 use dipc_wire::peer::{Capabilities, Message};
-use dipc_wire::{Errno, NodeId, ObjectId};
+use dipc_wire::{Errno, Kind, NodeId, ObjectId};
 use parking_lot::{Mutex, MutexGuard};
 use socket2::Socket;
 use thiserror::Error;
@@ -29,7 +29,7 @@ use thiserror::Error;
 use super::Node;
 use super::answer::without_names;
 use super::attach::Attaching;
-use super::home::{Caller, may_fail_now};
+use super::home::{Caller, Lookup, may_fail_now};
 use super::identity::{Abroad, Ids, Thread};
 use super::outbox::{Closed, Outbox};
 use super::process::Process;
@@ -128,6 +128,7 @@ fn leaves_something(request: &Request) -> bool {
     !matches!(
         request,
         Request::Call(Call::Get { .. })
+            | Request::GetSegment { .. }
             | Request::Census { .. }
             | Request::Entry { .. }
             | Request::Lines { .. }
@@ -145,6 +146,7 @@ fn shows_ends(request: &Request, payload: &[u8]) -> bool {
         Request::Call(Call::SemOp { timeout, .. }) => timeout.is_some() || may_fail_now(payload),
         Request::Call(Call::MsgSnd { .. } | Call::MsgRcv { .. }) => false,
         Request::Call(_)
+        | Request::GetSegment { .. }
         | Request::Attach { .. }
         | Request::Census { .. }
         | Request::Entry { .. }
@@ -210,6 +212,23 @@ impl Node {
                 if client.waits_at(place) {
                     self.withdraw(client);
                 }
+            }
+            Request::GetSegment {
+                key,
+                size,
+                flags,
+                wish,
+            } => {
+                let kind = Kind::Shm;
+                let lookup = Lookup {
+                    kind,
+                    key,
+                    size,
+                    flags,
+                };
+                self.counters.call();
+                client.begin(lookup.call(), payload);
+                self.get_segment(client, lookup, wish);
             }
             Request::Withdraw | Request::Thread { .. } => {}
             Request::Attach {
@@ -485,10 +504,15 @@ mod tests {
     fn a_call_that_is_read_after_its_process_has_ended_does_not_wait_for_ever() {
         let node = solo_node();
         let (client, ours, mut theirs, mut reader) = greeted(&node);
-        let (kind, private) = (dipc_wire::Kind::Sem, dipc_wire::call::PRIVATE);
+        let lookup = Lookup {
+            kind: Kind::Sem,
+            key: dipc_wire::call::PRIVATE,
+            size: 1,
+            flags: 0o600,
+        };
         let id = node
             .home
-            .create(&client.caller(), kind, private, 1, 0o600)
+            .create(&client.caller(), lookup, node.home.sharing)
             .unwrap();
         let ops = SemOp {
             num: 0,

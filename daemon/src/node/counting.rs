@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dipc_wire::call::{Call, Reply};
-use dipc_wire::frame::MAX_PAYLOAD;
 use dipc_wire::peer::Message;
+use dipc_wire::sharing::{MAX_QUANTUM, is_granule};
 use dipc_wire::{Errno, ObjectId, Pid};
 
 use super::answer::Asker;
@@ -23,7 +23,6 @@ use super::client::Client;
 use super::identity::Abroad;
 use super::link::Link;
 use super::{Node, Shape};
-use crate::memory::PAGE;
 
 /// What the home says to the first half.
 pub(super) struct Granted {
@@ -67,8 +66,8 @@ impl Node {
                 },
                 home,
             ) if (1..=i64::MAX as u64).contains(&size)
-                && (PAGE..=MAX_PAYLOAD as u64).contains(&granule)
-                && granule % PAGE == 0 =>
+                && is_granule(granule)
+                && quantum <= MAX_QUANTUM =>
             {
                 Ok(Granted {
                     shape: Shape {

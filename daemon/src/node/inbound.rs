@@ -127,6 +127,7 @@ impl Node {
             Message::Coherence { id, message } => {
                 self.coherence(link, id, message, payload)?;
             }
+            Message::Piece { id } => self.piece(link, id, payload)?,
             Message::Destroyed { id } => {
                 if id.home() != link.node {
                     return Err(format!("it destroys {id:?}, which is not its own"));

@@ -10,6 +10,7 @@
 //! | [`counting`] | what a segment's home is told of attachments |
 //! | [`changes`] | `shmdt`, `munmap`, `mprotect`, `madvise` and `mremap` of attachments |
 //! | [`segments`] | the segments in use here: faults and coherence messages |
+//! | [`pieces`] | granules too large for one frame |
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
 //! | [`names`] | the referee's client |
 //! | [`membership`], [`ending`] | nodes that come, and nodes that go |
@@ -46,6 +47,7 @@ mod membership;
 mod names;
 mod outbox;
 mod peers;
+mod pieces;
 mod process;
 mod reader;
 mod segments;
@@ -60,6 +62,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dipc_wire::referee::Membership;
+use dipc_wire::sharing::MAX_QUANTUM;
 use dipc_wire::{Incarnation, Limits, NodeId, ObjectId, Pid};
 
 use parking_lot::Mutex;
@@ -80,13 +83,12 @@ use timer::Timer;
 
 pub use start::{StartError, run};
 
-/// What the objects made here are like.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    /// Unit of coherence in bytes.
-    pub(crate) granule: u64,
-    /// Nanoseconds for which a node keeps one.
-    pub(crate) quantum: u64,
+/// The longest quantum that a cluster with this time-out allows, in nanoseconds. An
+/// order waits for one, and where it goes from node to node for a few: what waits
+/// for the order must not look dead.
+pub(crate) fn longest_quantum(timeout: Duration) -> u64 {
+    let quarter = u64::try_from(timeout.as_nanos() / 4).unwrap_or(MAX_QUANTUM);
+    quarter.min(MAX_QUANTUM)
 }
 
 /// What a node must know of a segment to use it.

@@ -193,6 +193,7 @@ impl Outbox {
                 }
             }
             if queue.bytes.is_empty() || queue.closed {
+                queue.bytes = VecDeque::new();
                 queue.draining = false;
                 return;
             }

@@ -23,6 +23,7 @@ use nix::poll::PollTimeout;
 use parking_lot::{Mutex, RwLock};
 
 use super::link::Link;
+use super::pieces::{Pieces, cut};
 use super::{Node, Shape, Task};
 use crate::coherence::{Action, Config, Protocol};
 use crate::memory::spaces::{Births, Fault, News, View};
@@ -44,6 +45,7 @@ pub(crate) struct Segment {
 pub(crate) struct State {
     protocol: Protocol,
     pub(crate) memory: SegmentMemory,
+    pieces: Pieces,
 }
 
 /// Events that were read in passing, for a thread that holds no lock.
@@ -147,6 +149,7 @@ impl Segments {
         let state = State {
             protocol: Protocol::new(config),
             memory: SegmentMemory::new(id, shape.size, shape.granule),
+            pieces: Pieces::default(),
         };
         let segment = Arc::new(Segment {
             id,
@@ -232,18 +235,9 @@ impl Node {
         message: Message,
         payload: &[u8],
     ) -> Result<(), String> {
-        let segment = match self.segments.get(id) {
-            Some(segment) => segment,
-            None => match self
-                .home
-                .shape(id)
-                .map(|s| self.segments.enter(self.me, id, s))
-            {
-                Some(Ok(segment)) => segment,
-                Some(Err(error)) => return Err(error.to_string()),
-                // Destroyed meanwhile: the sender is about to hear of it.
-                None => return Ok(()),
-            },
+        // Destroyed meanwhile: the sender is about to hear of it.
+        let Some(segment) = self.segment_spoken_of(id)? else {
+            return Ok(());
         };
         let mut state = segment.state.lock();
         // The link is lost before this segment hears of the death, which takes
@@ -251,22 +245,19 @@ impl Node {
         if link.is_lost() {
             return Ok(());
         }
-        let expected = match message {
-            Message::Grant {
-                content: Content::Data,
-                granule,
-                ..
-            }
-            | Message::Evict {
-                content: Content::Data,
-                granule,
-            } => {
+        let from = (link.node, link.incarnation);
+        let payload = &*match message.carries_data() {
+            true => {
                 self.counters.granule_in();
-                state.memory.granule_len_checked(granule)
+                state.pieces.complete(from, payload)
             }
-            _ => Some(0),
+            false => payload.into(),
         };
-        if expected != Some(payload.len()) {
+        let sound = match message.carries_data() {
+            true => state.memory.accepts(message.granule(), payload),
+            false => payload.is_empty(),
+        };
+        if !sound {
             return Err(format!("{message:?} came with {} bytes", payload.len()));
         }
         // A live link is the life of now: the segment may know of an earlier one's
@@ -278,6 +269,35 @@ impl Node {
             .receive(link.node, message, self.now(), &mut actions);
         self.execute(&segment, &mut state, &actions, payload);
         heard.map_err(|violation| violation.to_string())
+    }
+
+    /// A peer sends a part of a granule, ahead of the message that it belongs to. An
+    /// error is a violation of the protocol, for the log.
+    pub(crate) fn piece(&self, link: &Link, id: ObjectId, payload: &[u8]) -> Result<(), String> {
+        let Some(segment) = self.segment_spoken_of(id)? else {
+            return Ok(());
+        };
+        let mut state = segment.state.lock();
+        // As for coherence: nothing is put aside for a life that is over.
+        if link.is_lost() {
+            return Ok(());
+        }
+        let (longest, len) = (state.memory.longest_payload(), payload.len());
+        let from = (link.node, link.incarnation);
+        if !state.pieces.add(from, payload, longest) {
+            return Err(format!("{len} bytes came that are no piece of {id:?}"));
+        }
+        Ok(())
+    }
+
+    /// The segment that a peer speaks of, if it is in use here or this is its home.
+    fn segment_spoken_of(&self, id: ObjectId) -> Result<Option<Arc<Segment>>, String> {
+        if let Some(segment) = self.segments.get(id) {
+            return Ok(Some(segment));
+        }
+        let ours = self.home.shape(id);
+        let entered = ours.map(|shape| self.segments.enter(self.me, id, shape));
+        entered.transpose().map_err(|error| error.to_string())
     }
 
     /// A granule's time quantum is over.
@@ -369,6 +389,7 @@ impl Node {
         for segment in self.segments.all() {
             if of(segment.id.home()) {
                 let mut state = segment.state.lock();
+                state.pieces.forget((dead, incarnation));
                 let mut actions = Vec::new();
                 state
                     .protocol
@@ -392,6 +413,7 @@ impl Node {
                         &[]
                     };
                     self.send_coherence(to, segment.id, message, bytes);
+                    memory.sent();
                 }
                 Action::Install {
                     granule,
@@ -428,9 +450,14 @@ impl Node {
             self.counters.granule_out();
         }
         // Without a link the node is dead, and its death is reported.
-        if let Some(link) = self.peers.link(to) {
-            let _ = link.send(&peer::Message::Coherence { id, message }, bytes);
+        let Some(link) = self.peers.link(to) else {
+            return;
+        };
+        let (pieces, end) = cut(bytes);
+        for piece in pieces {
+            let _ = link.send(&peer::Message::Piece { id }, piece);
         }
+        let _ = link.send(&peer::Message::Coherence { id, message }, end);
     }
 }
 

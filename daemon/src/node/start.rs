@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::bounded;
 use dipc_wire::referee::Membership;
+use dipc_wire::sharing::Sharing;
 use dipc_wire::{Incarnation, NodeId};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -29,12 +30,12 @@ use super::process::Processes;
 use super::segments::{Late, Segments};
 use super::timer::Timer;
 use super::users::Users;
-use super::{Node, Settings, Task, admin, client};
+use super::{Node, Task, admin, client, longest_quantum};
 use crate::clock::Clock;
 use crate::config::{Config, LimitsError};
 use crate::keeper::Keeper;
+use crate::memory::Spaces;
 use crate::memory::uffd::Uffd;
-use crate::memory::{PAGE, Spaces};
 
 /// Why a node does not start. Each says what to do.
 #[derive(Debug, Error)]
@@ -207,10 +208,15 @@ pub(super) fn assemble(
         Some(referee) => Names::Referee(Referee::new(referee.clone(), timeout)),
         None => Names::Solo,
     };
-    let quantum = u64::try_from(config.quantum.as_nanos()).unwrap_or(u64::MAX);
-    let settings = Settings {
-        granule: PAGE,
-        quantum,
+    let longest = longest_quantum(timeout);
+    if config.quantum > longest {
+        tracing::warn!(
+            "--quantum is more than a quarter of the cluster's time-out: {longest}ns hold instead"
+        );
+    }
+    let sharing = Sharing {
+        granule: config.granule,
+        quantum: config.quantum.min(longest),
     };
     let timer = Timer::new();
     Ok(Arc::new(Node {
@@ -220,13 +226,7 @@ pub(super) fn assemble(
         socket: config.socket.display().to_string(),
         timeout,
         began: Instant::now(),
-        home: Home::new(
-            me,
-            limits?,
-            settings,
-            timer.clone(),
-            Users::new(config.root),
-        ),
+        home: Home::new(me, limits?, sharing, timer.clone(), Users::new(config.root)),
         peers: Peers::default(),
         ending: Mutex::default(),
         clock: clock(config),

@@ -175,6 +175,16 @@ impl Segment {
         self.size
     }
 
+    /// Bytes of a unit of coherence.
+    pub fn granule(&self) -> u64 {
+        self.granule
+    }
+
+    /// Nanoseconds for which a node keeps a granule.
+    pub fn quantum(&self) -> u64 {
+        self.quantum
+    }
+
     /// IPC_STAT, and SHM_STAT_ANY if `any`: EACCES.
     pub fn stat(&self, caller: Caller<'_>, any: bool) -> Result<ShmStat<'static>, Errno> {
         if !any {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use dipc_wire::call::Call;
+use dipc_wire::sharing::Sharing;
 use dipc_wire::{Errno, Kind, ObjectId};
 use parking_lot::Mutex;
 
@@ -11,17 +13,43 @@ use crate::kernel;
 use crate::semantics::limits::weight;
 use crate::semantics::{Limits, Permissions, Queue, Segment, SemSet};
 
+/// What a `*get` asks for: the parts of [`Call::Get`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lookup {
+    pub(crate) kind: Kind,
+    pub(crate) key: i32,
+    pub(crate) size: u64,
+    pub(crate) flags: u32,
+}
+
+impl Lookup {
+    /// As it is asked of another home.
+    pub(crate) const fn call(self) -> Call {
+        let Lookup {
+            kind,
+            key,
+            size,
+            flags,
+        } = self;
+        Call::Get {
+            kind,
+            key,
+            size,
+            flags,
+        }
+    }
+}
+
 impl Home {
     /// The object of this key, if its home is here and the caller may have its
     /// id; `None` when the key is not here.
-    pub(crate) fn find(
-        &self,
-        caller: &Caller,
-        kind: Kind,
-        key: i32,
-        size: u64,
-        flags: u32,
-    ) -> Option<Result<ObjectId, Errno>> {
+    pub(crate) fn find(&self, caller: &Caller, lookup: Lookup) -> Option<Result<ObjectId, Errno>> {
+        let Lookup {
+            kind,
+            key,
+            size,
+            flags,
+        } = lookup;
         let who = &caller.credentials;
         match kind {
             Kind::Sem => found(&self.sems, key, |set| set.check_get(who, size, flags)),
@@ -32,16 +60,20 @@ impl Home {
         }
     }
 
-    /// Makes an object for a key that is ours to use. EEXIST when another
-    /// thread of this node was faster.
+    /// Makes an object for a key that is ours to use; a segment is shared as
+    /// `sharing` says. EEXIST when another thread of this node was faster.
     pub(crate) fn create(
         &self,
         caller: &Caller,
-        kind: Kind,
-        key: i32,
-        size: u64,
-        flags: u32,
+        lookup: Lookup,
+        sharing: Sharing,
     ) -> Result<ObjectId, Errno> {
+        let Lookup {
+            kind,
+            key,
+            size,
+            flags,
+        } = lookup;
         let limits = self.limits();
         limits.check_create(kind, size)?;
         let permissions = |id| Permissions::new(id, key, &caller.credentials, flags);
@@ -54,7 +86,8 @@ impl Home {
                 Queue::new(permissions(id), &limits, now())
             }),
             Kind::Shm => insert(&self.shms, kind, &limits, key, weight, |id| {
-                let (granule, quantum) = (self.settings.granule, self.settings.quantum);
+                let granule = sharing.granule.of_segment(size);
+                let quantum = sharing.quantum;
                 Segment::new(permissions(id), size, granule, quantum, caller.pid, now())
             }),
         };

@@ -21,15 +21,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dipc_wire::call::{Call, Reply, SemOp};
 use dipc_wire::referee::Membership;
+use dipc_wire::sharing::Sharing;
 use dipc_wire::{Errno, Kind, NodeId, ObjectId, Pid};
 use parking_lot::{Mutex, RwLock};
 
 use super::answer::Asker;
 use super::users::Users;
-use super::{Settings, Shape, Task};
+use super::{Shape, Task};
 use crate::node::timer::Timer;
 use crate::semantics::{Credentials, Limits, Queue, Registry, Segment, SemSet, Setting, Ticket};
 
+pub(crate) use get::Lookup;
 pub(crate) use sem::{may_fail_now, undoes};
 pub(crate) use waiters::Waiters;
 
@@ -50,7 +52,8 @@ pub(crate) struct Home {
     limits: RwLock<Limits>,
     /// Whether it was said that a limit is reached.
     full: AtomicBool,
-    settings: Settings,
+    /// Of segments whose creator wants nothing else.
+    pub(crate) sharing: Sharing,
     pub(crate) users: Users,
 }
 
@@ -92,7 +95,7 @@ impl Home {
     pub(crate) fn new(
         me: Membership,
         limits: Limits,
-        settings: Settings,
+        sharing: Sharing,
         timer: Arc<Timer<Task>>,
         users: Users,
     ) -> Self {
@@ -107,7 +110,7 @@ impl Home {
             undo: Mutex::new(HashMap::new()),
             limits: RwLock::new(limits),
             full: AtomicBool::new(false),
-            settings,
+            sharing,
             users,
         }
     }

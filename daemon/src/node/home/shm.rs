@@ -3,7 +3,7 @@
 use dipc_wire::{Errno, ObjectId, Pid};
 
 use super::{Caller, Home, Shape, now, with};
-use crate::semantics::{Attached, Fate};
+use crate::semantics::{Attached, Fate, Segment};
 
 /// What IPC_RMID of a segment has led to.
 pub(crate) struct Removed {
@@ -83,13 +83,14 @@ impl Home {
 
     /// Size, granule and quantum of a segment of this home.
     pub(crate) fn shape(&self, id: ObjectId) -> Option<Shape> {
-        with(&self.shms, id, |segment| Ok(segment.size()))
-            .ok()
-            .map(|size| Shape {
-                size,
-                granule: self.settings.granule,
-                quantum: self.settings.quantum,
+        let shape = |segment: &mut Segment| {
+            Ok(Shape {
+                size: segment.size(),
+                granule: segment.granule(),
+                quantum: segment.quantum(),
             })
+        };
+        with(&self.shms, id, shape).ok()
     }
 
     /// Takes a destroyed segment from the registry.

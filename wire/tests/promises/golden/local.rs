@@ -2,6 +2,7 @@
 
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::local::{Hello, HelloReply, Inherited, MAGIC, Request, Response};
+use dipc_wire::sharing::{Granule, Wish};
 use dipc_wire::{Errno, Kind};
 
 use super::census::SETS;
@@ -35,6 +36,9 @@ golden_enum! { REQUEST, a_request_keeps_its_bytes: Request {
     "0e 80e0ffffffff1f 8040 01 01" Changed { addr: 0x7fff_ffff_f000, len: 8192, inherited: Some(true) },
     "0f 80e0ffffffff1f 8040 01" Remap { addr: 0x7fff_ffff_f000, len: 8192, need_uffd: true },
     "10" Limits,
+    "11 f448 8040 8007 00 00" GetSegment { key: 0x123a, size: 8192, flags: 0o1600, wish: Wish::default() },
+    "11 00 01 00 01 00 808004 01 c09a0c" GetSegment { key: 0, size: 1, flags: 0, wish: Wish { granule: Some(Granule::Bytes(65536)), quantum: Some(200_000) } },
+    "11 00 01 00 01 01 00" GetSegment { key: 0, size: 1, flags: 0, wish: Wish { granule: Some(Granule::Segment), quantum: None } },
 }}
 
 golden_enum! { RESPONSE, a_response_keeps_its_bytes: Response {

@@ -49,6 +49,7 @@ golden_enum! { MESSAGE, a_message_keeps_its_bytes: Message {
     "0c 03 8001" Ping { number: 3, heard: 128 },
     "0d 8001 01" Census { tag: 128, kind: Kind::Msg },
     "0e 8a80808808 ac02" Mapped { id: ID, pid: 300 },
+    "0f 8a80808808" Piece { id: ID },
 }}
 
 const ANN: Caller = Caller {
