@@ -2,7 +2,15 @@
 //! processes of three nodes; words that lie across the end of a page; words of
 //! one page that belong to different nodes. Exact, and everybody gets on.
 
-use dipc_tests::{CREATE, Cluster, Program};
+use dipc_tests::{CREATE, Cluster, Mode, Program, in_each_mode};
+
+in_each_mode!(
+    a_test_and_set_lock_holds_on_three_nodes,
+    a_ticket_lock_holds_on_three_nodes_and_passes_nobody_by,
+    petersons_lock_holds_between_two_nodes,
+    compare_and_swap_of_three_nodes_loses_nothing,
+    words_across_the_end_of_a_page_are_whole_in_each_half_and_nobody_starves,
+);
 
 const PAGE: i64 = 4096;
 /// Where the lock is; what it guards may be elsewhere.
@@ -49,27 +57,23 @@ fn counts_exactly(programs: &mut [Program], lock: &str) {
     }
 }
 
-#[test]
-fn a_test_and_set_lock_holds_on_three_nodes() {
-    let cluster = Cluster::start(3);
+fn a_test_and_set_lock_holds_on_three_nodes(mode: Mode) {
+    let cluster = mode.cluster(3);
     counts_exactly(&mut three(&cluster), "spin_lock");
 }
 
-#[test]
-fn a_ticket_lock_holds_on_three_nodes_and_passes_nobody_by() {
-    let cluster = Cluster::start(3);
+fn a_ticket_lock_holds_on_three_nodes_and_passes_nobody_by(mode: Mode) {
+    let cluster = mode.cluster(3);
     counts_exactly(&mut three(&cluster), "ticket_lock");
 }
 
-#[test]
-fn petersons_lock_holds_between_two_nodes() {
-    let cluster = Cluster::start(3);
+fn petersons_lock_holds_between_two_nodes(mode: Mode) {
+    let cluster = mode.cluster(3);
     counts_exactly(&mut three(&cluster)[1..], "peterson");
 }
 
-#[test]
-fn compare_and_swap_of_three_nodes_loses_nothing() {
-    let cluster = Cluster::start(3);
+fn compare_and_swap_of_three_nodes_loses_nothing(mode: Mode) {
+    let cluster = mode.cluster(3);
     let mut programs = three(&cluster);
     at_once(&mut programs, |_| {
         format!("compare_and_swap 0 64 {}", 5_000)
@@ -77,9 +81,8 @@ fn compare_and_swap_of_three_nodes_loses_nothing() {
     assert_eq!(programs[2].must("peek 0 64"), 15_000);
 }
 
-#[test]
-fn words_across_the_end_of_a_page_are_whole_in_each_half_and_nobody_starves() {
-    let cluster = Cluster::start(3);
+fn words_across_the_end_of_a_page_are_whole_in_each_half_and_nobody_starves(mode: Mode) {
+    let cluster = mode.cluster(3);
     let mut programs = three(&cluster);
     at_once(&mut programs, |number| {
         format!("straddle 0 {} 300 {} 3", 3 * PAGE - 4, number + 1)

@@ -4,7 +4,7 @@ use std::env;
 use std::io::{Write, stderr};
 
 use dipc_tests::scratch::Scratch;
-use dipc_tests::{Cluster, Program};
+use dipc_tests::{Mode, Program, in_each_mode};
 
 use crate::shapes::{SHAPES, Shape};
 use crate::stage::{Histogram, LAYOUTS, Layout, SEGMENT, Stage};
@@ -70,11 +70,12 @@ fn try_all(mode: &str, stage: &mut Stage) {
     );
 }
 
-#[test]
-fn no_outcome_that_x86_tso_forbids_comes_in_page_mode() {
-    let cluster = Cluster::start(4);
+in_each_mode!(no_outcome_comes_that_x86_tso_forbids);
+
+fn no_outcome_comes_that_x86_tso_forbids(mode: Mode) {
+    let cluster = mode.cluster(4);
     let mut stage = Stage::new(&cluster, |node| cluster.program(node));
-    try_all("page mode", &mut stage);
+    try_all(&format!("{mode:?} mode"), &mut stage);
 }
 
 #[test]
