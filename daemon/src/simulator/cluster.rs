@@ -233,7 +233,7 @@ impl Cluster {
             .note(|| format!("host {here} at {end:?}: silence"));
         if here == REFEREE {
             if let Some(referee) = &mut self.referee {
-                referee.silent(end, &mut self.over, &mut self.shared);
+                referee.silent(end, stamp, &mut self.over, &mut self.shared);
             }
         } else if self.hosts[here].candidate == Some(end) {
             self.answered_candidate(here, end, Arrival::Closed);
@@ -437,11 +437,11 @@ impl Cluster {
 
     /// No key has two homes, of lives that no referee has declared dead.
     fn check_keys(&mut self, host: usize) {
-        let lives = |it: &Host| {
-            it.life
-                .as_ref()
-                .is_some_and(|life| !self.over.contains(&life.id))
+        let referee = self.referee.as_ref();
+        let over = |life: LifeId| {
+            self.over.contains(&life) || referee.is_some_and(|it| !it.may_know(life))
         };
+        let lives = |it: &Host| it.life.as_ref().is_some_and(|life| !over(life.id));
         if !lives(&self.hosts[host]) || !self.record.take_news() {
             return;
         }

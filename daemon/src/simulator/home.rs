@@ -353,24 +353,28 @@ impl Home {
 
     /// A node is dead.
     pub(super) fn forget_node(&mut self, node: NodeId, desk: &mut Desk<'_>) {
-        self.waiters.retain(|_, waiter| waiter.pid.node != node);
+        let waiters = self
+            .waiters
+            .extract_if(.., |_, waiter| waiter.pid.node == node);
+        let waited: Vec<Ticket> = waiters.map(|(ticket, _)| ticket).collect();
         let undone: Vec<(Pid, ObjectId)> = (self.undo.iter())
             .filter(|(pid, _)| pid.node == node)
             .flat_map(|(&pid, ids)| ids.iter().map(move |&id| (pid, id)))
             .collect();
         self.undo.retain(|pid, _| pid.node != node);
-        if !desk.is(Variant::UndoOfDeadNodeForgotten) {
-            let mut wakes = Vec::new();
-            for id in ids(&self.sems) {
-                if let Some(set) = self.sems.get_mut(id) {
-                    set.forget_node(node, NOW, &mut wakes);
+        let mut wakes = Vec::new();
+        for id in ids(&self.sems) {
+            if let Some(set) = self.sems.get_mut(id) {
+                match desk.is(Variant::UndoOfDeadNodeForgotten) {
+                    false => set.forget_node(node, NOW, &mut wakes),
+                    true => waited.iter().for_each(|&it| _ = set.withdraw(it)),
                 }
             }
-            undone
-                .iter()
-                .for_each(|&(pid, id)| desk.record.undone(pid, id));
-            self.wake(wakes, desk);
         }
+        for (pid, id) in undone {
+            desk.record.undone(pid, id);
+        }
+        self.wake(wakes, desk);
         for id in ids(&self.msgs) {
             if let Some(queue) = self.msgs.get_mut(id) {
                 queue.forget_node(node);

@@ -126,6 +126,17 @@ impl<S: Specification> Search<'_, S> {
         self.is_whole(&done).then_some(object)
     }
 
+    /// Before this, nothing may come that was asked later.
+    fn first_answer(&self, done: &Calls) -> u64 {
+        let open = (0..self.entries.len()).filter(|&at| !done.has(at));
+        let answers = open.filter_map(|at| match self.entries[at].what {
+            // There is nothing to take back.
+            What::TakeBack(of) if !done.has(of) => None,
+            _ => self.entries[at].returned,
+        });
+        answers.min().unwrap_or(u64::MAX)
+    }
+
     /// Depth first, without recursion: histories are long.
     fn all(&mut self, initial: S) {
         let done = Calls::none(self.entries.len());
@@ -139,13 +150,7 @@ impl<S: Specification> Search<'_, S> {
                 return;
             }
             self.left -= 1;
-            let answered = |at: &usize| self.entries[*at].returned.filter(|_| !done.has(*at));
-            let first_answer = self
-                .order
-                .iter()
-                .filter_map(answered)
-                .min()
-                .unwrap_or(u64::MAX);
+            let first_answer = self.first_answer(&done);
             for &at in self.order.iter().rev() {
                 let entry = &self.entries[at];
                 let too_early = matches!(entry.what, What::TakeBack(of) if !done.has(of));
@@ -164,5 +169,121 @@ impl<S: Specification> Search<'_, S> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dipc_wire::call::{SemOp, flags};
+    use dipc_wire::{Incarnation, NodeId, Pid};
+
+    use super::super::letters::LifeId;
+    use super::super::specification::{Queue, Set};
+    use super::*;
+
+    /// A call of a process, from when to when.
+    fn entry(
+        pid: u32,
+        what: What,
+        told: Told,
+        invoked: u64,
+        returned: impl Into<Option<u64>>,
+    ) -> Entry {
+        let (node, incarnation) = (NodeId::SOLO, Incarnation(1));
+        Entry {
+            pid: Pid { node, pid },
+            life: LifeId { node, incarnation },
+            what,
+            told,
+            invoked,
+            effect: None,
+            returned: returned.into(),
+        }
+    }
+
+    fn add(op: i16, flags: u32) -> What {
+        let flags = flags as u16;
+        What::Operate(vec![SemOp { num: 0, op, flags }])
+    }
+
+    fn values(value: u16) -> (What, Told) {
+        (What::Values, Told::Values(vec![value]))
+    }
+
+    fn is_possible<S: Specification>(initial: S, entries: &[Entry]) -> bool {
+        match judge(initial, entries, &|_| true) {
+            Verdict::Linearizable(_) => true,
+            Verdict::Impossible => false,
+            Verdict::GivenUp => panic!("given up"),
+        }
+    }
+
+    #[test]
+    fn a_value_that_was_read_too_late_is_impossible_and_one_read_meanwhile_is_not() {
+        for (began, expected) in [(1, true), (6, false)] {
+            let (what, told) = values(0);
+            let history = [
+                entry(1, add(1, 0), Told::Done, 2, 5),
+                entry(2, what, told, began, 8),
+            ];
+            assert_eq!(is_possible(Set::new(1), &history), expected);
+        }
+    }
+
+    #[test]
+    fn a_call_of_unknown_outcome_may_have_happened_or_not_but_not_twice() {
+        for (value, expected) in [(0, true), (1, true), (2, false)] {
+            let (what, told) = values(value);
+            let history = [
+                entry(1, add(1, 0), Told::Unknown, 1, None),
+                entry(2, what, told, 3, 4),
+            ];
+            assert_eq!(is_possible(Set::new(1), &history), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_back_and_what_was_undone_must_show() {
+        for what in [What::Exit, What::TakeBack(1)] {
+            let (told, until) = match what {
+                What::Exit => (Told::Done, Some(4)),
+                _ => (Told::Unknown, None),
+            };
+            for (value, expected) in [(2, true), (1, false)] {
+                let (look, seen) = values(value);
+                let history = [
+                    entry(1, add(2, 0), Told::Done, 1, 2),
+                    entry(2, add(-1, flags::UNDO), told.clone(), 3, until),
+                    entry(2, what.clone(), Told::Done, 5, 6),
+                    entry(3, look, seen, 7, 8),
+                ];
+                assert_eq!(
+                    is_possible(Set::new(1), &history),
+                    expected,
+                    "{what:?} {value}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_queue_gives_each_message_once_and_the_first_first() {
+        let text = |n: u8| vec![n];
+        let send = |n, at| entry(1, What::Send(1, text(n)), Told::Done, at, at + 1);
+        let receive = |n, at| entry(2, What::Receive(0), Told::Message(1, text(n)), at, at + 1);
+        assert!(is_possible(
+            Queue::default(),
+            &[send(1, 1), send(2, 3), receive(1, 5), receive(2, 7)]
+        ));
+        assert!(!is_possible(
+            Queue::default(),
+            &[send(1, 1), send(2, 3), receive(2, 5)]
+        ));
+        assert!(!is_possible(
+            Queue::default(),
+            &[send(1, 1), receive(1, 5), receive(1, 7)]
+        ));
+        let nothing = entry(2, What::Receive(0), Told::Refused, 5, 6);
+        assert!(!is_possible(Queue::default(), &[send(1, 1), nothing]));
     }
 }

@@ -269,7 +269,9 @@ impl Life {
 
     /// A peer has had its time.
     pub(super) fn end_peer(&mut self, node: NodeId, incarnation: Incarnation, desk: &mut Desk<'_>) {
-        if self.is_over(LifeId { node, incarnation }) {
+        // A later one was let in only when nothing was left of this.
+        let later = |peer: &Peer| peer.incarnation > incarnation;
+        if self.is_over(LifeId { node, incarnation }) || self.peers.get(&node).is_some_and(later) {
             return;
         }
         if self

@@ -206,13 +206,6 @@ impl Segments {
         self.table.get(&id).map(|segment| &segment.protocol)
     }
 
-    /// Whether this life has dropped all it had of the segment, its home being dead.
-    pub(super) fn is_fenced(&self, id: ObjectId) -> bool {
-        self.table
-            .get(&id)
-            .is_none_or(|segment| segment.all_poisoned)
-    }
-
     fn call(
         &mut self,
         id: ObjectId,

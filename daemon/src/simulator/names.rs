@@ -200,7 +200,13 @@ impl Life {
             }
             ToNode::Create { tag } => match self.names.questions.remove(&tag) {
                 Some((_, pid)) => {
-                    let (wait, epoch) = (desk.while_up_to(200), self.names.epoch);
+                    // A busy computer's threads may take their time.
+                    let longest = if desk.shared.dice.once_in(6) {
+                        T / 2
+                    } else {
+                        200
+                    };
+                    let (wait, epoch) = (desk.while_up_to(longest), self.names.epoch);
                     desk.later(wait, Task::Make { pid, tag, epoch });
                 }
                 // Who asked has given up: let somebody else create it.

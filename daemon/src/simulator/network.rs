@@ -176,11 +176,6 @@ impl Network {
         self.cuts.entry((a, b)).or_insert(stamp);
     }
 
-    /// Whether messages get through in both directions.
-    pub(super) fn is_whole(&self, a: usize, b: usize) -> bool {
-        !self.cuts.contains_key(&(a, b)) && !self.cuts.contains_key(&(b, a))
-    }
-
     /// Whether this cut has not healed yet, in one direction at least.
     pub(super) fn still_cut(&self, a: usize, b: usize, stamp: u64) -> bool {
         let is = |key| self.cuts.get(&key) == Some(&stamp);

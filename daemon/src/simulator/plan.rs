@@ -49,9 +49,9 @@ pub(super) const REFEREE: usize = 99;
 
 impl Plan {
     pub(super) fn drawn(dice: &mut Dice) -> Plan {
-        let hosts = match dice.roll(48) {
+        let hosts = match dice.roll(32) {
             0 => 20 + dice.roll(21),
-            1..5 => 7 + dice.roll(8),
+            1..4 => 7 + dice.roll(8),
             _ => 2 + dice.roll(5),
         } as usize;
         let programs = if hosts > 12 {
@@ -60,7 +60,7 @@ impl Plan {
             1 + dice.roll(3) as usize
         };
         let end = T * 2 + dice.roll(3 * T);
-        let calls = 150 + dice.roll(350);
+        let calls = 400 + dice.roll(1_200);
         let think = (2 * end * (hosts * programs) as u64 / calls).min(T);
         let habits = Habits {
             quantum: dice.pick(&[0, 200, 2_000]).unwrap_or(0),
@@ -74,12 +74,12 @@ impl Plan {
         }
         let count = match dice.roll(4) {
             0 => 0,
-            _ => 1 + dice.roll(8),
+            _ => 1 + dice.roll(10),
         };
         let mut fates: Vec<(u64, Fate)> = (0..count)
             .map(|_| (T / 4 + dice.roll(end - T / 4), some_fate(dice, hosts)))
             .collect();
-        let kills = dice.roll(6);
+        let kills = dice.roll(40);
         fates.extend((0..kills).map(|_| {
             (
                 T / 4 + dice.roll(end - T / 4),

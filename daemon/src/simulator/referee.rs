@@ -16,13 +16,20 @@ use super::network::{Arrival, End, LinkNo, T};
 pub(super) struct Referee {
     naming: Naming,
     alarm: Option<Duration>,
+    /// Who has ever been a member of this one.
+    present: BTreeSet<LifeId>,
+    /// It takes nobody back any more whom it does not know.
+    pub(super) recovered: bool,
 }
 
 /// What it says.
 #[derive(Default)]
 struct Post {
     mail: Vec<(LinkId, Option<Letter>)>,
+    present: BTreeSet<LifeId>,
     over: Vec<LifeId>,
+    /// All members of before that there are have come back.
+    recovered: bool,
 }
 
 impl Output for Post {
@@ -67,11 +74,20 @@ impl Output for Post {
     }
 
     fn note(&mut self, event: Noted<'_>) {
-        if let Noted::Gone {
-            node, incarnation, ..
-        } = event
-        {
-            self.over.push(LifeId { node, incarnation });
+        match event {
+            Noted::Joined {
+                node, incarnation, ..
+            }
+            | Noted::Rejoined {
+                node, incarnation, ..
+            } => {
+                self.present.insert(LifeId { node, incarnation });
+            }
+            Noted::Gone {
+                node, incarnation, ..
+            } => self.over.push(LifeId { node, incarnation }),
+            Noted::Recovered { .. } => self.recovered = true,
+            _ => {}
         }
     }
 }
@@ -100,6 +116,8 @@ impl Referee {
         Referee {
             naming: Naming::new(settings, Duration::from_micros(now)),
             alarm: None,
+            present: BTreeSet::new(),
+            recovered: number == 0,
         }
     }
 
@@ -149,15 +167,29 @@ impl Referee {
         self.naming.join(link, join, now, post);
     }
 
-    /// Nothing came for a time-out.
-    pub(super) fn silent(&mut self, end: End, over: &mut BTreeSet<LifeId>, shared: &mut Shared) {
+    /// Nothing came for a time-out. A newcomer that waits for its answer owes no
+    /// sign of life until it has it.
+    pub(super) fn silent(
+        &mut self,
+        end: End,
+        stamp: Option<u64>,
+        over: &mut BTreeSet<LifeId>,
+        shared: &mut Shared,
+    ) {
         let (link, now) = (LinkId(end.link.0), Duration::from_micros(shared.now));
         let mut post = Post::default();
-        if !self.naming.holds(link) {
-            shared.close(end);
-            self.naming.silent(link, now, &mut post);
+        if self.naming.holds(link) {
+            let again = Event::Silent(end, stamp);
+            return shared.agenda.enter(shared.now + T, again);
         }
+        shared.close(end);
+        self.naming.silent(link, now, &mut post);
         self.follow(post, over, shared);
+    }
+
+    /// Whether this life could still come back as a member.
+    pub(super) fn may_know(&self, life: LifeId) -> bool {
+        !self.recovered || self.present.contains(&life)
     }
 
     pub(super) fn tick(&mut self, over: &mut BTreeSet<LifeId>, shared: &mut Shared) {
@@ -170,6 +202,8 @@ impl Referee {
 
     fn follow(&mut self, post: Post, over: &mut BTreeSet<LifeId>, shared: &mut Shared) {
         over.extend(post.over);
+        self.present.extend(post.present);
+        self.recovered |= post.recovered;
         for (link, letter) in post.mail {
             let end = End {
                 link: LinkNo(link.0),
@@ -177,7 +211,7 @@ impl Referee {
             };
             match letter {
                 Some(letter) => {
-                    shared.note(|| format!("referee to {:?}: {letter:?}", shared_host(end)));
+                    shared.note(|| format!("referee to {:?}: {letter:?}", end.link));
                     shared.send(end, Arrival::Letter(letter));
                 }
                 None => shared.close(end),
@@ -192,8 +226,4 @@ impl Referee {
             }
         }
     }
-}
-
-fn shared_host(end: End) -> LinkNo {
-    end.link
 }

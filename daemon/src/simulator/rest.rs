@@ -211,6 +211,7 @@ impl Cluster {
     /// Every history is linearizable, and nobody waits for what is there.
     fn check_histories(&self, waiting: &BTreeSet<Pid>) -> Result<(), String> {
         let alive: BTreeSet<LifeId> = self.lives().map(|(_, life)| life.id).collect();
+        let began = self.audit_began;
         for (&(kind, id), history) in &self.record.objects {
             let still: Vec<&What> = (history.entries.iter())
                 .filter(|entry| {
@@ -221,8 +222,8 @@ impl Cluster {
                 .map(|entry| &entry.what)
                 .collect();
             let judged = match kind {
-                Kind::Sem => examine(Set::new(history.nsems), history, &alive, &still),
-                Kind::Msg => examine(Queue::default(), history, &alive, &still),
+                Kind::Sem => examine(Set::new(history.nsems), history, &alive, &still, began),
+                Kind::Msg => examine(Queue::default(), history, &alive, &still, began),
                 Kind::Shm => Ok(()),
             };
             judged.map_err(|what| {
@@ -274,22 +275,28 @@ impl Cluster {
     }
 }
 
+/// Judges a history. `began`: when the cluster had come to rest.
 fn examine<S: Specification>(
     initial: S,
     history: &History,
     alive: &BTreeSet<LifeId>,
     waiting: &[&What],
+    began: u64,
 ) -> Result<(), String> {
-    let entries: Vec<Entry> = history
-        .entries
-        .iter()
-        .cloned()
-        .map(|entry| excused(entry, history))
-        .collect();
     let binding = |entry: &Entry| {
         let whose = entry.what == What::Exit || alive.contains(&entry.life);
         history.lost.is_none() && whose
     };
+    let mut entries: Vec<Entry> = (history.entries.iter().cloned())
+        .map(|entry| excused(entry, history))
+        .collect();
+    for entry in &mut entries {
+        // What is due must be done before anybody looks at what is left.
+        let due = matches!(entry.what, What::Exit | What::TakeBack(_)) && entry.invoked < began;
+        if due && binding(entry) {
+            entry.returned = Some(began);
+        }
+    }
     match judge(initial, &entries, &binding) {
         Verdict::Linearizable(last) => match waiting.iter().find(|what| last.could_go_on(what)) {
             Some(what) if history.lost.is_none() => {
