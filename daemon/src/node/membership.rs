@@ -48,6 +48,7 @@ impl Node {
                         keys: node.home.keys(),
                         weights: node.home.weights(),
                         members: node.peers.lives(),
+                        ended: node.peers.ended().into_iter().collect(),
                     };
                     let why = referee.serve(joined, known, |message| node.told(&message, &ready));
                     tracing::warn!(referee = referee.address, %why, "the referee is gone");
@@ -204,8 +205,9 @@ impl Node {
     /// A link broke: its peer's life is over.
     pub(super) fn link_lost(&self, link: &Link, why: &str) {
         tracing::warn!(node = %link.node, incarnation = %link.incarnation, why, "a link is lost");
-        self.names.peer_lost(link.node, link.incarnation);
         self.ended(link.node, link.incarnation);
+        // Afterwards: a referee that comes back in between has heard it from `Known`.
+        self.names.peer_lost(link.node, link.incarnation);
     }
 
     /// A life is over. What it had here ends, and what of ours was there is

@@ -164,6 +164,9 @@ pub(crate) struct Known {
     pub(crate) weights: Vec<(Kind, ObjectId, u64)>,
     /// The other members.
     pub(crate) members: Vec<(NodeId, Incarnation)>,
+    /// Lives that are over here. A link may have broken when there was no referee
+    /// to report it to, and one of its two ends must go.
+    pub(crate) ended: Vec<(NodeId, Incarnation)>,
 }
 
 /// A joined connection, not yet read from.
@@ -342,6 +345,7 @@ impl Referee {
             keys,
             weights,
             members,
+            ended,
         } = known();
         for (kind, key, id) in keys {
             say(&outbox, &ToReferee::Owns { kind, key, id });
@@ -351,6 +355,9 @@ impl Referee {
         }
         for (node, incarnation) in members {
             say(&outbox, &ToReferee::Knows { node, incarnation });
+        }
+        for (node, incarnation) in ended {
+            say(&outbox, &ToReferee::PeerLost { node, incarnation });
         }
         say(&outbox, &ToReferee::Settled);
         state
@@ -485,6 +492,33 @@ mod tests {
         referee.state.lock().questions.insert(7, asked);
         assert_eq!(referee.give_up(7, &receiver), Err(Unreachable));
         assert!(referee.state.lock().questions.is_empty());
+    }
+
+    #[test]
+    fn a_link_that_broke_without_a_referee_is_reported_to_the_next_one() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let outbox = Outbox::new(OwnedFd::from(ours), Cut::Nowhere, BACKLOG);
+        let (node, incarnation) = (NodeId::SOLO, Incarnation(7));
+        referee().introduce(outbox, || Known {
+            keys: Vec::new(),
+            weights: Vec::new(),
+            members: Vec::new(),
+            ended: vec![(node, incarnation)],
+        });
+        let mut buffer = FrameBuffer::new();
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            match buffer.next_frame().unwrap() {
+                Some(frame) => heard.push(frame.message::<ToReferee>().unwrap()),
+                None => {
+                    let count = theirs.read(buffer.space()).unwrap();
+                    assert!(count > 0, "{heard:?} and no more");
+                    buffer.filled(count);
+                }
+            }
+        }
+        let lost = ToReferee::PeerLost { node, incarnation };
+        assert_eq!(heard, [lost, ToReferee::Settled]);
     }
 
     #[test]
