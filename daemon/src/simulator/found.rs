@@ -57,7 +57,7 @@ fn a_key_that_is_given_to_two_homes_is_found() {
 
 #[test]
 fn a_link_that_is_not_in_order_is_found() {
-    is_found(Variant::LinkNotInOrder, 1, "");
+    is_found(Variant::LinkNotInOrder, 1, "accused");
 }
 
 #[test]
@@ -88,6 +88,11 @@ fn a_newcomer_that_ends_without_a_word_is_found() {
 #[test]
 fn a_life_that_is_let_in_before_the_last_one_is_gone_is_found() {
     is_found(Variant::NextLifeLetInEarly, 28, "waits for ever");
+}
+
+#[test]
+fn a_segment_that_outlives_its_home_is_found() {
+    is_found(Variant::OrphanKept, 26, "keeps memory");
 }
 
 /// Where to look when a change of the workload has made the seeds useless.

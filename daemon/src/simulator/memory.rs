@@ -164,7 +164,8 @@ impl Segments {
             protocol.evict_all(now, actions);
             true
         });
-        let orphaned = self.protocol(id).is_some_and(Protocol::is_orphaned);
+        let dead = self.protocol(id).is_some_and(Protocol::is_orphaned);
+        let orphaned = dead && !desk.is(Variant::OrphanKept);
         if id.home() != self.me.node && (!home_lives || orphaned) {
             self.forget(id, desk);
         }

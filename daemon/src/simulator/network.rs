@@ -44,6 +44,7 @@ impl End {
 
 /// What happens at an end.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // nearly all are letters
 pub(super) enum Arrival {
     /// The other side sent this.
     Letter(Letter),

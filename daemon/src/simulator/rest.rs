@@ -152,9 +152,7 @@ impl Cluster {
             });
             self.work_off(None)?;
         }
-        let stuck = self
-            .lives()
-            .any(|(_, life)| life.busy().get(&pid).is_some());
+        let stuck = self.lives().any(|(_, life)| life.busy().contains_key(&pid));
         if stuck {
             Err(format!("{id:?} cannot be read in the end"))
         } else {

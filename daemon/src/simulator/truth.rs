@@ -60,13 +60,13 @@ impl Truth {
     pub(super) fn forget(&mut self, life: LifeId) {
         self.copies
             .values_mut()
-            .for_each(|copies| drop(copies.remove(&life)));
+            .for_each(|copies| _ = copies.remove(&life));
     }
 
     /// A node gives up all that it has of a segment.
     pub(super) fn forget_segment(&mut self, life: LifeId, id: ObjectId) {
         let of_segment = self.copies.range_mut((id, 0)..=(id, u64::MAX));
-        of_segment.for_each(|(_, copies)| drop(copies.remove(&life)));
+        of_segment.for_each(|(_, copies)| _ = copies.remove(&life));
     }
 
     /// Who has a copy.

@@ -32,11 +32,14 @@ pub(super) enum Variant {
     NewcomerGoesWithoutWord,
     /// A life of which others still have to be rid is let in with its next one.
     NextLifeLetInEarly,
+    /// A segment whose home is dead is kept after its last detach if that home's
+    /// next life is here.
+    OrphanKept,
 }
 
 impl Variant {
     /// Every one.
-    pub(super) const ALL: [Variant; 13] = [
+    pub(super) const ALL: [Variant; 14] = [
         Variant::GrantTakenTwice,
         Variant::LastComeFirstServed,
         Variant::UndoOfDeadNodeForgotten,
@@ -50,6 +53,7 @@ impl Variant {
         Variant::LossNotReported,
         Variant::NewcomerGoesWithoutWord,
         Variant::NextLifeLetInEarly,
+        Variant::OrphanKept,
     ];
 
     /// Puts this thread's machines into the state that the variant needs, which
