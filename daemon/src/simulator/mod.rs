@@ -12,7 +12,7 @@
 //! | `agenda`, `network`, `letters` | time, connections, what travels |
 //! | `cluster` | hosts, daemons that start and end, cuts that heal |
 //! | `referee` | `naming` and its connections |
-//! | `node`, `membership`, `names`, `home`, `memory`, `processes` | a daemon; each has a table of the rules of `node/` that it stands for |
+//! | `node`, `membership`, `names`, `home`, `memory`, `processes`, `attachments` | a daemon; each has a table of the rules of `node/` that it stands for |
 //! | `workload` | what programs do |
 //! | `truth` | all memory, seen from above: coherent after every event |
 //! | `record`, `specification`, `linearize` | what programs were told, and whether that can be |
@@ -32,6 +32,7 @@
 //! nothing is left.
 
 mod agenda;
+mod attachments;
 mod campaign;
 mod cluster;
 mod desk;

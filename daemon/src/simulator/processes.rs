@@ -1,5 +1,5 @@
 //! The programs of a node: one thread each, which asks one thing at a time.
-//! `node/client.rs`, `node/process.rs`, and the parts of `shmat`.
+//! `node/client.rs` and `node/process.rs`.
 //!
 //! | rule | stands for |
 //! |---|---|
@@ -7,7 +7,6 @@
 //! | a program that dies before it has read its answer: the call is taken back | `client.rs`, `take_back` |
 //! | a signal, or death, withdraws a call that waits | `client.rs`, `withdraw` |
 //! | a process's end: its calls, its adjustments at each home, its attachments | `process.rs`, `process_ended` |
-//! | who attaches counts at the home first | `node/attach.rs`, `node/counting.rs` |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +18,6 @@ use dipc_wire::{Errno, Kind, NodeId, ObjectId};
 use super::desk::{Desk, Task};
 use super::home::Asker;
 use super::letters::{Letter, Payload};
-use super::memory::Touched;
 use super::names::Wanted;
 use super::node::{Life, Pending};
 use super::record::{Told, What};
@@ -28,7 +26,7 @@ use crate::semantics::Ticket;
 
 /// Where a call waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+pub(super) enum Place {
     Here(Ticket),
     Away(NodeId, u64),
 }
@@ -42,7 +40,7 @@ pub(super) struct Asked {
 
 /// What a process is doing.
 #[derive(Clone, Debug)]
-enum State {
+pub(super) enum State {
     Idle,
     /// It waits for the answer to a call.
     Calling(Asked, Option<Place>),
@@ -55,12 +53,12 @@ enum State {
 
 /// A process.
 pub(super) struct Process {
-    state: State,
+    pub(super) state: State,
     /// It has ended, and a call of it has not.
-    gone: bool,
+    pub(super) gone: bool,
     /// Homes where it may have adjustments.
     undo: BTreeSet<NodeId>,
-    attached: BTreeSet<ObjectId>,
+    pub(super) attached: BTreeSet<ObjectId>,
     pub(super) known: BTreeSet<(Kind, ObjectId)>,
     /// What it received last: the broken variant takes that back too.
     last: Option<(Asked, Reply<'static>, Payload)>,
@@ -373,156 +371,6 @@ impl Life {
         }
     }
 
-    // ---- memory ----
-
-    pub(super) fn attach(&mut self, pid: u32, id: ObjectId, desk: &mut Desk<'_>) {
-        if let Some(process) = self.processes.get_mut(&pid) {
-            process.state = State::Attaching(id);
-        }
-        let call = Call::Attach { id, flags: 0 };
-        let (home, nothing) = (id.home(), Payload::Nothing);
-        if home == self.id.node {
-            self.home
-                .apply(self.pid(pid), call, &nothing, Asker::Process(pid), desk);
-            let answer = self.home.answers.pop().map(|answer| (answer.reply, home));
-            self.attached(pid, answer, desk);
-        } else if self
-            .ask(home, pid, call, nothing, Pending::Attach(pid), desk)
-            .is_none()
-        {
-            self.attached(pid, None, desk);
-        }
-    }
-
-    /// The home has counted the attachment, or is dead.
-    pub(super) fn attached(
-        &mut self,
-        pid: u32,
-        answer: Option<(Reply<'static>, NodeId)>,
-        desk: &mut Desk<'_>,
-    ) {
-        let Some(process) = self.processes.get_mut(&pid) else {
-            return;
-        };
-        let State::Attaching(id) = process.state else {
-            return desk.fail("an attach was answered that nobody began");
-        };
-        process.state = State::Idle;
-        let Some((Reply::Attached { .. }, home)) = answer else {
-            process.known.retain(|&(_, it)| it != id);
-            match process.gone {
-                true => drop(self.processes.remove(&pid)),
-                false => self.rest(pid, desk),
-            }
-            return;
-        };
-        self.segments.enter(id);
-        let away = home != self.id.node;
-        let deaths: Vec<_> = self
-            .ended
-            .iter()
-            .map(|(&node, &life)| (node, life))
-            .collect();
-        for (node, incarnation) in deaths.into_iter().filter(|&(node, _)| away && node != home) {
-            self.segments
-                .node_died(node, incarnation, |it| it == id, desk);
-        }
-        process_attached(&mut self.processes, pid, id);
-        if home == self.id.node {
-            self.home.mapped(self.pid(pid), id);
-        } else if let Some(peer) = self.peers.get(&home) {
-            desk.send(
-                peer.end,
-                Letter::Peer(Message::Mapped { id, pid }, Payload::Nothing),
-            );
-        }
-        match self.processes.get(&pid).is_some_and(|it| it.gone) {
-            true => self.drop_attachments(pid, desk),
-            false => self.rest(pid, desk),
-        }
-    }
-
-    pub(super) fn is_attached(&self, pid: u32, id: ObjectId) -> bool {
-        self.processes
-            .get(&pid)
-            .is_some_and(|it| it.attached.contains(&id))
-    }
-
-    /// A thread reads or writes a granule.
-    pub(super) fn touch(
-        &mut self,
-        pid: u32,
-        id: ObjectId,
-        granule: u64,
-        access: Access,
-        desk: &mut Desk<'_>,
-    ) {
-        let Some(process) = self.processes.get_mut(&pid) else {
-            return;
-        };
-        process.state = State::Touching(id, granule, access);
-        match self.segments.touch(pid, id, granule, access, desk) {
-            Touched::Waits => {}
-            Touched::Done => {
-                desk.record.calls += 1;
-                process.state = State::Idle;
-                self.rest(pid, desk);
-            }
-            // SIGBUS.
-            Touched::Lost => self.process_ended(pid, desk),
-        }
-    }
-
-    /// `shmdt`.
-    pub(super) fn detach(&mut self, pid: u32, id: ObjectId, desk: &mut Desk<'_>) {
-        if let Some(process) = self.processes.get_mut(&pid) {
-            process.attached.remove(&id);
-            process.known.retain(|&(_, it)| it != id);
-        }
-        self.detached_here(id, desk);
-        let call = Call::Detach { id, count: 1 };
-        if id.home() == self.id.node {
-            self.home.detached(self.pid(pid), id, 1);
-        } else {
-            // The program would wait; what it waits for, the home counts by then.
-            self.ask(
-                id.home(),
-                pid,
-                call,
-                Payload::Nothing,
-                Pending::Nobody,
-                desk,
-            );
-        }
-        self.rest(pid, desk);
-    }
-
-    fn detached_here(&mut self, id: ObjectId, desk: &mut Desk<'_>) {
-        if !self.is_mapped(id) {
-            let home_lives = self.peers.contains_key(&id.home());
-            self.segments.evict(id, home_lives, desk);
-        }
-    }
-
-    fn drop_attachments(&mut self, pid: u32, desk: &mut Desk<'_>) {
-        let Some(process) = self.processes.get_mut(&pid) else {
-            return;
-        };
-        let attached = std::mem::take(&mut process.attached);
-        if matches!(process.state, State::Idle) {
-            self.processes.remove(&pid);
-        }
-        for id in attached {
-            self.detached_here(id, desk);
-            if id.home() == self.id.node {
-                self.home.detached(self.pid(pid), id, 1);
-            } else if let Some(peer) = self.peers.get(&id.home()) {
-                let message = Message::Dropped { id, pid, count: 1 };
-                desk.send(peer.end, Letter::Peer(message, Payload::Nothing));
-            }
-        }
-    }
-
     // ---- the end ----
 
     /// A process of this node has ended.
@@ -570,12 +418,6 @@ impl Life {
             }
         }
         self.drop_attachments(pid, desk);
-    }
-}
-
-fn process_attached(processes: &mut BTreeMap<u32, Process>, pid: u32, id: ObjectId) {
-    if let Some(process) = processes.get_mut(&pid) {
-        process.attached.insert(id);
     }
 }
 
