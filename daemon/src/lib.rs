@@ -22,3 +22,5 @@ mod kernel;
 pub mod memory;
 pub mod node;
 pub mod semantics;
+#[cfg(test)]
+mod simulator;

@@ -88,6 +88,10 @@ impl Cache {
         self.lines.iter().map(|(&granule, line)| (granule, line))
     }
 
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.orphaned
+    }
+
     pub(super) fn held(&self, granule: u64) -> Option<Access> {
         self.line(granule).held
     }

@@ -148,6 +148,12 @@ impl Protocol {
         self.halves.cache.held(granule)
     }
 
+    /// The life of the home that made the segment is over, and nobody will say
+    /// that it is destroyed.
+    pub fn is_orphaned(&self) -> bool {
+        self.halves.cache.is_orphaned()
+    }
+
     /// The cache, to look at.
     pub fn cache(&self) -> &Cache {
         &self.halves.cache

@@ -495,6 +495,33 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_broke_without_a_referee_is_reported_to_the_next_one() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let outbox = Outbox::new(OwnedFd::from(ours), Cut::Nowhere, BACKLOG);
+        let (node, incarnation) = (NodeId::SOLO, Incarnation(7));
+        referee().introduce(outbox, || Known {
+            keys: Vec::new(),
+            weights: Vec::new(),
+            members: Vec::new(),
+            ended: vec![(node, incarnation)],
+        });
+        let mut buffer = FrameBuffer::new();
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            match buffer.next_frame().unwrap() {
+                Some(frame) => heard.push(frame.message::<ToReferee>().unwrap()),
+                None => {
+                    let count = theirs.read(buffer.space()).unwrap();
+                    assert!(count > 0, "{heard:?} and no more");
+                    buffer.filled(count);
+                }
+            }
+        }
+        let lost = ToReferee::PeerLost { node, incarnation };
+        assert_eq!(heard, [lost, ToReferee::Settled]);
+    }
+
+    #[test]
     fn a_claim_of_an_earlier_connection_makes_nothing() {
         let names = Names::Referee(referee());
         let Names::Referee(referee) = &names else {

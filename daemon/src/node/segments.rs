@@ -328,9 +328,10 @@ impl Node {
         let mut actions = Vec::new();
         state.protocol.evict_all(self.now(), &mut actions);
         self.execute(&segment, &mut state, &actions, &[]);
+        let orphaned = state.protocol.is_orphaned();
         drop(state);
         let home = id.home();
-        if home != self.me.node && self.peers.link(home).is_none() {
+        if home != self.me.node && (orphaned || self.peers.link(home).is_none()) {
             // Nobody will say that it is destroyed.
             self.forget_segment(id);
         }
@@ -511,6 +512,19 @@ mod tests {
         node.segments.enter(node.me, used, SHAPE).unwrap();
         node.settle_detached(used, View::Shared);
         assert!(node.segments.get(used).is_none());
+    }
+
+    #[test]
+    fn a_segment_whose_home_is_back_in_another_life_is_forgotten_all_the_same() {
+        let node = solo_node();
+        let (home, _stream) = link_to(&node, 2, 7);
+        node.link_lost(&home, "test");
+        let id = ObjectId::new(home.node, 1);
+        let segment = node.segments.enter(node.me, id, SHAPE).unwrap();
+        node.learn_deaths(&segment, &home);
+        let (_next, _stream) = link_to(&node, 2, 8);
+        node.settle_detached(id, View::Shared);
+        assert!(node.segments.get(id).is_none());
     }
 
     #[test]

@@ -164,10 +164,12 @@ fn serve(
         node.follow(referee.clone(), joined, sender)
             .map_err(&threads)?;
         node.begin_heartbeat().map_err(&threads)?;
-        match receiver.recv_timeout(node.timeout * 2) {
-            Ok(connected) => connected.map_err(StartError::Member)?,
-            Err(_) => return Err(silent_referee(&referee.address)),
-        }
+        let connected = match receiver.recv_timeout(node.timeout * 2) {
+            Ok(connected) => connected.map_err(StartError::Member),
+            Err(_) => Err(silent_referee(&referee.address)),
+        };
+        // Else it counts as a member for a time-out, whom no newcomer can reach.
+        connected.inspect_err(|_| node.names.leave())?;
     }
     client::listen(&node, programs).map_err(&threads)?;
     tracing::info!(

@@ -48,7 +48,7 @@ pub mod shm;
 #[cfg(test)]
 mod against_kernel;
 #[cfg(test)]
-mod sabotage;
+pub(crate) mod sabotage;
 #[cfg(test)]
 mod testing;
 mod touches;

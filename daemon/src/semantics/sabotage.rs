@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 /// A fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Sabotage {
+pub(crate) enum Sabotage {
     /// Who came last to a set is first in line.
     LastComeFirstServed,
     /// An undo takes a semaphore below 0.
@@ -32,6 +32,6 @@ pub(super) fn is(sabotage: Sabotage) -> bool {
 }
 
 /// Gives the machines of this thread a fault, or none.
-pub(super) fn put(sabotage: Option<Sabotage>) {
+pub(crate) fn put(sabotage: Option<Sabotage>) {
     SABOTAGE.set(sabotage);
 }
