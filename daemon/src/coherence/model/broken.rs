@@ -1,7 +1,7 @@
 //! Protocols that are broken on purpose: the model must notice each, or it
 //! proves nothing.
 
-use super::{Bounds, Left, counterexample};
+use super::{Bounds, Left, counterexample, say};
 use crate::coherence::world::sabotage::Sabotage;
 
 const SAFE: [&str; 2] = [
@@ -28,12 +28,12 @@ fn is_caught(sabotage: Sabotage, left: Left, quantum: bool, as_one_of: &[&str]) 
         sabotage: Some(sabotage),
     });
     let found = found.unwrap_or_else(|| panic!("{sabotage:?} is not noticed"));
-    println!(
-        "model: broken, {sabotage:?}: `{}` fails after {} steps, {} states",
+    say(&format!(
+        "broken, {sabotage:?}: `{}` fails after {} steps, {} states",
         found.property,
         found.steps.len(),
         found.states,
-    );
+    ));
     assert!(as_one_of.contains(&found.property), "{found}");
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use super::{Bounds, Cluster, Left, counterexample};
+use super::{Bounds, Cluster, Left, counterexample, say};
 use crate::coherence::world::KINDS;
 
 /// Explores all there is, says how much that was, and which kinds of messages
@@ -21,13 +21,13 @@ fn explore(bounds: Bounds) -> Vec<&'static str> {
         let found = counterexample::shortest(bounds).expect("it was found before");
         panic!("{bounds}: {found}");
     }
-    println!(
-        "model: coherence, {bounds}: {} states, depth {}, {} properties hold, whole space, {:.1} s",
+    say(&format!(
+        "coherence, {bounds}: {} states, depth {}, {} properties hold, whole space, {:.1} s",
         checker.unique_state_count(),
         checker.max_depth(),
         checker.model().properties().len(),
         begin.elapsed().as_secs_f32(),
-    );
+    ));
     checker.model().unmet()
 }
 

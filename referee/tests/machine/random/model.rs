@@ -9,6 +9,7 @@
 //!
 //! Keys only: room for objects is the random schedules' business.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -228,6 +229,12 @@ impl Model for Cluster {
     }
 }
 
+/// A line for whoever reads the run: what passing tests print by `println!` is
+/// swallowed by the runner, this is not.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "model: {line}");
+}
+
 fn explore(what: &str, keys: i32, left: Left) {
     let begin = std::time::Instant::now();
     let sabotage = None;
@@ -252,14 +259,14 @@ fn explore(what: &str, keys: i32, left: Left) {
     } else {
         "up to that depth"
     };
-    println!(
-        "model: naming, 3 nodes, {keys} keys, {what}: {} states, depth {}, {} properties hold, \
+    say(&format!(
+        "naming, 3 nodes, {keys} keys, {what}: {} states, depth {}, {} properties hold, \
          {reach}, {:.1} s",
         checker.unique_state_count(),
         checker.max_depth(),
         checker.model().properties().len(),
         begin.elapsed().as_secs_f32(),
-    );
+    ));
 }
 
 #[test]
@@ -306,7 +313,9 @@ fn is_caught(sabotage: Sabotage, left: Left, as_one_of: &[&str]) {
     let found = checker.discoveries().into_iter();
     let found = found.map(|(name, path)| (path.into_actions().len(), name));
     let (steps, property) = found.min().expect("it is not noticed");
-    println!("model: broken, {sabotage:?}: `{property}` fails after {steps} steps");
+    say(&format!(
+        "broken, {sabotage:?}: `{property}` fails after {steps} steps"
+    ));
     assert!(as_one_of.contains(&property), "{property}");
 }
 
