@@ -30,7 +30,7 @@ pub const MAGIC: u32 = 0x7265_6665;
 
 /// A membership that was given earlier: a node that lost its referee shows it
 /// to the next one, and stays who it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Membership {
     /// The cluster's random number.
     pub cluster: u64,
@@ -81,7 +81,7 @@ pub enum Answer<'a> {
 }
 
 /// What a node says to its referee.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ToReferee {
     /// This key's home is here, and has been: said after [`Join`].
     Owns {

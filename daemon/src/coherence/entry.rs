@@ -114,9 +114,9 @@ impl Entry {
         self.busy.as_ref()
     }
 
-    /// How many requests wait for the transaction's end.
-    pub fn queued(&self) -> usize {
-        self.queue.len()
+    /// The requests that wait for the transaction's end, the next one first.
+    pub fn queue(&self) -> impl Iterator<Item = &Request> {
+        self.queue.iter()
     }
 
     /// It says no more than no entry would.

@@ -117,11 +117,15 @@ mod cache;
 mod deaths;
 mod directory;
 mod entry;
+#[cfg(test)]
+mod model;
 mod nodes;
 mod outlet;
 mod protocol;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use dipc_wire::coherence::{Access, Content, Message};
 use dipc_wire::{Incarnation, NodeId};

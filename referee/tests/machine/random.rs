@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use crate::rig::{CLUSTER, T, newcomer};
 
 mod checks;
+mod model;
 
 const NODES: usize = 4;
 const KEYS: RangeInclusive<i32> = 1..=3;
@@ -29,6 +30,7 @@ const LIMITS: Limits = Limits {
 const NAMES: [&str; NODES] = ["a", "b", "c", "d"];
 
 /// On its way to a node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Mail {
     Answer(Vec<u8>),
     Message(Vec<u8>),
@@ -36,10 +38,12 @@ enum Mail {
 }
 
 /// What the machine said, and whom it believes present.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 struct Post {
     mail: Vec<(LinkId, Mail)>,
     present: BTreeSet<(NodeId, Incarnation)>,
+    /// Whom it has declared dead.
+    over: BTreeSet<(NodeId, Incarnation)>,
 }
 
 impl Output for Post {
@@ -65,7 +69,12 @@ impl Output for Post {
             | Event::Rejoined {
                 node, incarnation, ..
             } => {
-                self.present.insert((node, incarnation));
+                let life = (node, incarnation);
+                assert!(
+                    !self.over.contains(&life),
+                    "a dead life of node {node} is admitted"
+                );
+                self.present.insert(life);
                 let lives = self.present.iter().filter(|(n, _)| *n == node).count();
                 assert_eq!(lives, 1, "two lives of node {node} are present");
             }
@@ -73,6 +82,7 @@ impl Output for Post {
                 node, incarnation, ..
             } => {
                 self.present.remove(&(node, incarnation));
+                self.over.insert((node, incarnation));
             }
             _ => {}
         }
@@ -80,7 +90,7 @@ impl Output for Post {
 }
 
 /// A node as its author should write it.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 struct Node {
     me: Option<Membership>,
     link: Option<LinkId>,
@@ -118,7 +128,8 @@ impl Node {
     }
 }
 
-struct World {
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct World {
     naming: Naming,
     now: Duration,
     post: Post,
@@ -131,15 +142,34 @@ struct World {
     restarts: u64,
     lives: BTreeSet<Incarnation>,
     numbers: BTreeMap<usize, NodeId>,
+    sabotage: Option<Sabotage>,
+}
+
+/// A rule that is broken, to show that it would be noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Sabotage {
+    /// A node that comes back does not say which keys it owns.
+    OwnsNotSaid,
+    /// The referee never hears that a node's link is closed: what was granted
+    /// to it outlives its death.
+    DeathNotHeard,
+    /// Who is gone is not said to the others.
+    GoneNotSaid,
 }
 
 impl World {
     fn new() -> World {
+        World::of(NODES, None)
+    }
+
+    /// With so many nodes.
+    fn of(nodes: usize, sabotage: Option<Sabotage>) -> World {
         World {
+            sabotage,
             naming: referee(0, Duration::ZERO),
             now: Duration::ZERO,
             post: Post::default(),
-            nodes: (0..NODES).map(|_| Node::default()).collect(),
+            nodes: (0..nodes).map(|_| Node::default()).collect(),
             half_open: Vec::new(),
             last_link: 0,
             last_tag: 0,
@@ -185,7 +215,8 @@ impl World {
         let link = LinkId(self.last_link);
         node.link = Some(link);
         if node.me.is_some() {
-            let owns = node.owned.iter();
+            let says = self.sabotage != Some(Sabotage::OwnsNotSaid);
+            let owns = node.owned.iter().filter(|_| says);
             node.outbox.extend(owns.map(|(key, id)| ToReferee::Owns {
                 kind: Kind::Shm,
                 key: *key,
@@ -290,6 +321,9 @@ impl World {
         let Some(link) = self.nodes[i].lose_link() else {
             return;
         };
+        if self.sabotage == Some(Sabotage::DeathNotHeard) {
+            return;
+        }
         if noticed {
             self.naming.link_closed(link, self.now, &mut self.post);
         } else {
@@ -437,6 +471,9 @@ impl World {
                 node: other,
                 incarnation,
             } => {
+                if self.sabotage == Some(Sabotage::GoneNotSaid) {
+                    return;
+                }
                 if node.known.get(&other) == Some(&incarnation) {
                     node.known.remove(&other);
                 }
@@ -472,7 +509,7 @@ impl World {
         for _ in 0..1000 {
             let mut busy = !self.half_open.is_empty() || self.naming.deadline().is_some();
             self.notice_half_open();
-            for i in 0..NODES {
+            for i in 0..self.nodes.len() {
                 if self.nodes[i].link.is_none() && self.nodes[i].me.is_some() {
                     self.connect(i);
                     busy = true;

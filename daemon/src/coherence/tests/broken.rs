@@ -1,9 +1,9 @@
 //! Protocols that are broken on purpose, by mangling what the machine wants
 //! done: the checks must notice, or they prove nothing.
 
-use super::checks::Failure;
 use super::schedule::{Plan, run};
-use super::world::Sabotage;
+use crate::coherence::world::checks::Failure;
+use crate::coherence::world::sabotage::Sabotage;
 
 /// The failures among many seeds.
 fn failures_under(sabotage: Sabotage, deaths: bool) -> impl Iterator<Item = Failure> {

@@ -4,7 +4,7 @@ use dipc_wire::Incarnation;
 use dipc_wire::coherence::{Access, Content, Message};
 use proptest::prelude::*;
 
-use super::world::node;
+use crate::coherence::world::node;
 use crate::coherence::{Action, Config, Protocol, Violation};
 
 const GRANULES: u64 = 2;

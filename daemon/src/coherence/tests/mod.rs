@@ -1,13 +1,11 @@
-//! A cluster in one thread, driven by seeds.
+//! The machines by themselves, and a cluster of them driven by seeds.
 //!
-//! [`world`] has the nodes, their memory and the links between them, [`checks`]
-//! says after every step whether memory is still coherent, and [`schedule`]
-//! decides at random what happens next.
+//! [`schedule`] decides at random what happens next in a
+//! [`World`](super::world::World); [`random`] asks that nothing goes wrong, and
+//! [`broken`] that what is broken on purpose does.
 
 mod broken;
-mod checks;
 mod hostile;
 mod random;
 mod scenarios;
 mod schedule;
-mod world;

@@ -1,10 +1,9 @@
 //! Random schedules of honest nodes.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
-use super::schedule::{Plan, run};
+use super::schedule::{Plan, Seen, run};
+use crate::coherence::world::KINDS;
 
 fn plans() -> impl Strategy<Value = Plan> {
     let quantum = prop_oneof![Just(0_u64), 1..200_u64];
@@ -44,7 +43,7 @@ proptest! {
 
 #[test]
 fn the_schedules_reach_every_message_of_the_protocol() {
-    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut seen = Seen::new();
     for seed in 0..600 {
         let quantum = if seed % 2 == 0 { 0 } else { 60 };
         let plan = Plan {
@@ -57,32 +56,12 @@ fn the_schedules_reach_every_message_of_the_protocol() {
             home_dies: false,
             sabotage: None,
         };
-        let world = run(plan).unwrap_or_else(|failure| panic!("{plan:?}: {failure}"));
-        for (what, times) in world.seen {
+        let met = run(plan).unwrap_or_else(|failure| panic!("{plan:?}: {failure}"));
+        for (what, times) in met {
             *seen.entry(what).or_default() += times;
         }
     }
-    for what in [
-        "accesses",
-        "request",
-        "grant to keep",
-        "grant of zeros",
-        "grant of data",
-        "forward",
-        "installed",
-        "invalidate",
-        "invalidated",
-        "owner's eviction",
-        "reader's eviction",
-        "chase",
-        "missing",
-        "lost",
-        "own",
-        "void",
-        "cancel",
-        "cancelled in time",
-        "cancelled too late",
-    ] {
+    for what in KINDS.into_iter().chain(["accesses"]) {
         assert!(
             seen.get(what).is_some_and(|&times| times > 10),
             "{what} in {seen:?}"

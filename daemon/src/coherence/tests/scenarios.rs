@@ -4,7 +4,7 @@ use dipc_wire::coherence::Access::{Read, Write};
 use dipc_wire::coherence::{Access, Content, Message};
 use dipc_wire::{Incarnation, NodeId};
 
-use super::world::node;
+use crate::coherence::world::node;
 use crate::coherence::{Action, Config, Protocol};
 
 const HOME: u8 = 1;

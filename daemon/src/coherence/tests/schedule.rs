@@ -1,10 +1,13 @@
 //! What happens next, decided by a seed.
 
+use std::collections::BTreeMap;
+
 use dipc_wire::NodeId;
 use dipc_wire::coherence::Access;
 
-use super::checks::Failure;
-use super::world::{Sabotage, World, node};
+use crate::coherence::world::checks::Failure;
+use crate::coherence::world::sabotage::Sabotage;
+use crate::coherence::world::{Event, World, kind, node};
 use crate::dice::Dice;
 
 /// One run.
@@ -22,147 +25,133 @@ pub(super) struct Plan {
     pub(super) sabotage: Option<Sabotage>,
 }
 
-/// What can happen without anybody wanting anything new.
-#[derive(Clone, Copy)]
-enum Event {
-    Deliver(NodeId, NodeId),
-    Learn(NodeId, NodeId),
-    Attempt(NodeId, usize),
-    Alarm(NodeId, u64, u64),
-    LateDrop(NodeId),
-}
+/// What a run has met: the kinds of messages, accesses that succeeded.
+pub(super) type Seen = BTreeMap<&'static str, u64>;
 
 /// Runs a plan to its end.
-pub(super) fn run(plan: Plan) -> Result<World, Failure> {
-    let mut world = World::new(plan.nodes, plan.granules, plan.quantum);
-    world.sabotage = plan.sabotage;
-    let mut dice = Dice(plan.seed);
+pub(super) fn run(plan: Plan) -> Result<Seen, Failure> {
+    let mut run = Run {
+        world: World::new(plan.nodes, plan.granules, plan.quantum, plan.sabotage),
+        dice: Dice(plan.seed),
+        seen: Seen::new(),
+    };
     for step in 0..plan.steps {
         if plan.home_dies && step == plan.steps / 4 * 3 {
-            world.kill(world.home);
+            run.world.kill(run.world.rules.home);
         }
-        world.now += dice.roll(4);
-        disturb(&mut world, &mut dice, &plan)?;
-        if let Some(event) = dice.pick(&events(&world)) {
-            happen(&mut world, event)?;
+        run.world.now += run.dice.roll(4);
+        run.disturb(&plan)?;
+        let events = run.due();
+        if let Some(event) = run.dice.pick(&events) {
+            run.happen(event)?;
         }
     }
-    drain(&mut world, &mut dice)?;
-    read_all(&mut world, &mut dice)?;
-    Ok(world)
+    run.drain()?;
+    run.read_all()?;
+    Ok(run.seen)
 }
 
-/// Programs and fate.
-fn disturb(world: &mut World, dice: &mut Dice, plan: &Plan) -> Result<(), Failure> {
-    let at = node(1 + dice.roll(u64::from(plan.nodes)) as u8);
-    match dice.roll(200) {
-        0..90 => {
-            let thread = dice.roll(3) as usize;
-            let busy = world
-                .nodes
-                .get(&at)
-                .is_none_or(|n| n.threads[thread].wants.is_some());
-            let access = if dice.roll(2) == 0 {
-                Access::Read
-            } else {
-                Access::Write
-            };
-            let granule = dice.roll(plan.granules);
-            if !busy {
-                world.want(at, thread, granule, access);
+struct Run {
+    world: World,
+    dice: Dice,
+    seen: Seen,
+}
+
+impl Run {
+    /// Programs and fate.
+    fn disturb(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let at = node(1 + self.dice.roll(u64::from(plan.nodes)) as u8);
+        match self.dice.roll(200) {
+            0..90 => {
+                let access = if self.dice.roll(2) == 0 {
+                    Access::Read
+                } else {
+                    Access::Write
+                };
+                let granule = self.dice.roll(plan.granules);
+                self.want(at, granule, access)
+            }
+            90..93 => self.world.detach(at),
+            93 if plan.deaths && at != self.world.rules.home => {
+                if self.world.nodes.contains_key(&at) {
+                    self.world.kill(at);
+                } else if self.world.can_start(at) {
+                    self.world.start(at);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn want(&mut self, at: NodeId, granule: u64, access: Access) -> Result<(), Failure> {
+        let node = self.world.nodes.get(&at);
+        if node.is_none_or(|node| node.wants.contains_key(&(granule, access))) {
+            return Ok(());
+        }
+        self.world.want(at, granule, access)
+    }
+
+    /// What can happen by now.
+    fn due(&self) -> Vec<Event> {
+        let mut events = self.world.events();
+        let now = self.world.now;
+        events.retain(|event| !matches!(event, Event::Alarm { time, .. } if *time > now));
+        events
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Deliver { from, to } => {
+                if let Some(letter) = self.world.next_letter(from, to) {
+                    *self.seen.entry(kind(&letter.message)).or_default() += 1;
+                }
+            }
+            Event::Retry {
+                at,
+                granule,
+                access,
+            } if self.world.nodes[&at].can(granule, access) => {
+                *self.seen.entry("accesses").or_default() += 1;
+            }
+            _ => {}
+        }
+        self.world.happen(event)
+    }
+
+    /// Lets everything that is under way come to its end. A thread that may go
+    /// on does so before anything is taken from it, as the quantum sees to.
+    fn drain(&mut self) -> Result<(), Failure> {
+        for _ in 0..20_000 {
+            let mut events = self.due();
+            let retry = |event: &Event| matches!(event, Event::Retry { .. });
+            if events.iter().any(retry) {
+                events.retain(retry);
+            }
+            if let Some(event) = self.dice.pick(&events) {
+                self.happen(event)?;
+                continue;
+            }
+            let nodes = self.world.nodes.values();
+            match nodes.filter_map(|node| node.alarms.first()).min() {
+                Some(&(time, _)) => self.world.now = time,
+                None => return self.world.check_at_rest(),
             }
         }
-        90..93 => world.detach(at)?,
-        93 if plan.deaths && at != world.home => {
-            // Nobody attaches a segment whose home is dead.
-            let home_lives = world.nodes.contains_key(&world.home);
-            let known = home_lives && !world.news.iter().any(|&(_, dead)| dead == at);
-            match world.nodes.contains_key(&at) {
-                true => world.kill(at),
-                false if known => world.start(at),
-                false => {}
+        Err(Failure::Stuck {
+            what: "the traffic",
+        })
+    }
+
+    /// In the end everybody can still read everything, and sees the last write.
+    fn read_all(&mut self) -> Result<(), Failure> {
+        for granule in 0..self.world.rules.granules {
+            let ids: Vec<NodeId> = self.world.nodes.keys().copied().collect();
+            for id in ids {
+                self.want(id, granule, Access::Read)?;
             }
+            self.drain()?;
         }
-        _ => {}
+        Ok(())
     }
-    Ok(())
-}
-
-fn events(world: &World) -> Vec<Event> {
-    let mut events: Vec<Event> = world
-        .links
-        .keys()
-        .map(|&(f, t)| Event::Deliver(f, t))
-        .collect();
-    events.extend(
-        world
-            .news
-            .iter()
-            .map(|&(learner, dead)| Event::Learn(learner, dead)),
-    );
-    for (&id, node) in &world.nodes {
-        let ready = (0..node.threads.len())
-            .filter(|&t| node.threads[t].wants.is_some() && !node.threads[t].waits);
-        events.extend(ready.map(|thread| Event::Attempt(id, thread)));
-        let due = node.alarms.iter().filter(|&&(at, _)| at <= world.now);
-        events.extend(due.map(|&(at, granule)| Event::Alarm(id, at, granule)));
-        events.extend(node.late_drops.iter().map(|_| Event::LateDrop(id)));
-    }
-    events
-}
-
-fn happen(world: &mut World, event: Event) -> Result<(), Failure> {
-    match event {
-        Event::Deliver(from, to) => world.deliver(from, to),
-        Event::Learn(learner, dead) => world.learn(learner, dead),
-        Event::Attempt(at, thread) => world.attempt(at, thread),
-        Event::Alarm(at, time, granule) => {
-            let node = world.nodes.get_mut(&at);
-            node.map(|node| node.alarms.remove(&(time, granule)));
-            world.expire(at, granule)
-        }
-        Event::LateDrop(at) => {
-            if let Some(node) = world.nodes.get_mut(&at)
-                && let Some(granule) = node.late_drops.pop()
-            {
-                node.memory.remove(&granule);
-            }
-            Ok(())
-        }
-    }
-}
-
-/// Lets everything that is under way come to its end. A thread that may go on
-/// does so before anything is taken from it, as the quantum sees to.
-fn drain(world: &mut World, dice: &mut Dice) -> Result<(), Failure> {
-    for _ in 0..20_000 {
-        let mut events = events(world);
-        if events
-            .iter()
-            .any(|event| matches!(event, Event::Attempt(..)))
-        {
-            events.retain(|event| matches!(event, Event::Attempt(..)));
-        }
-        match dice.pick(&events) {
-            Some(event) => happen(world, event)?,
-            None => match world.nodes.values().filter_map(|n| n.alarms.first()).min() {
-                Some(&(at, _)) => world.now = at,
-                None => return world.check_at_rest(),
-            },
-        }
-    }
-    Err(Failure::Stuck {
-        what: "the traffic",
-    })
-}
-
-/// In the end everybody can still read everything, and sees the last write.
-fn read_all(world: &mut World, dice: &mut Dice) -> Result<(), Failure> {
-    for granule in 0..world.granules {
-        let ids: Vec<NodeId> = world.nodes.keys().copied().collect();
-        ids.into_iter()
-            .for_each(|id| world.want(id, 0, granule, Access::Read));
-        drain(world, dice)?;
-    }
-    Ok(())
 }

@@ -4,13 +4,12 @@ use dipc_wire::NodeId;
 use dipc_wire::coherence::Access;
 use thiserror::Error;
 
-use super::world::World;
-use crate::coherence::entry::{Origin, Phase};
-use crate::coherence::{Action, Violation};
+use super::{Bytes, World};
+use crate::coherence::{Action, Entry, NodeSet, Origin, Phase, Violation};
 
 /// What can be wrong with a run.
-#[derive(Debug, Error)]
-pub(super) enum Failure {
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
+pub(in crate::coherence) enum Failure {
     /// A node may write a granule of which another has a copy.
     #[error("{writer} may write granule {granule}, of which {other} has a copy")]
     NotAlone {
@@ -21,10 +20,12 @@ pub(super) enum Failure {
     /// A copy differs from what was written last.
     #[error("{node} has an old copy of granule {granule}")]
     Stale { granule: u64, node: NodeId },
-    /// A copy lives although the granule was given up as lost, or it was given
-    /// up although no death explains it.
+    /// It was given up although a copy lives, or no death explains it.
     #[error("granule {granule} was not lost, as {node} shows")]
     LostWrongly { granule: u64, node: NodeId },
+    /// The last copy was given up, and nobody had died of it.
+    #[error("granule {granule} is nowhere any more")]
+    Vanished { granule: u64 },
     /// An action that does not fit the memory it is for.
     #[error("{action:?} does not fit the memory of {node}")]
     Impossible { node: NodeId, action: Action },
@@ -42,6 +43,12 @@ pub(super) enum Failure {
         by: NodeId,
         violation: Violation,
     },
+    /// What a dead incarnation had said changed something after its death was known.
+    #[error("{learner} took something that the dead {dead} had said")]
+    DeadHeard { dead: NodeId, learner: NodeId },
+    /// The home counts on a node that it knows is dead.
+    #[error("the home counts on the dead {dead} for granule {granule}")]
+    DeadCounted { granule: u64, dead: NodeId },
     /// Somebody waits although nothing can happen any more, or things never
     /// come to rest.
     #[error("{what} never ends")]
@@ -50,13 +57,12 @@ pub(super) enum Failure {
 
 impl World {
     /// What is true after every step.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        for granule in 0..self.granules {
+    pub(in crate::coherence) fn check(&self) -> Result<(), Failure> {
+        for granule in 0..self.rules.granules {
             let copies = || {
                 let all = self.nodes.iter();
                 all.filter_map(move |(&id, node)| Some((id, *node.memory.get(&granule)?)))
             };
-            let latest = self.written.get(&granule).copied().unwrap_or(0);
             for (id, cell) in copies() {
                 let other = copies().map(|(other, _)| other).find(|&other| other != id);
                 if let Some(other) = other.filter(|_| cell.access == Access::Write) {
@@ -66,20 +72,29 @@ impl World {
                         other,
                     });
                 }
-                if self.lost.contains(&granule) {
-                    return Err(Failure::LostWrongly { granule, node: id });
-                }
-                if cell.value != latest {
+                if cell.bytes != Bytes::Latest {
                     return Err(Failure::Stale { granule, node: id });
                 }
             }
             self.check_bookkeeping(granule)?;
+            self.check_survival(granule)?;
+        }
+        Ok(())
+    }
+
+    /// What was written last is somewhere, unless a death has taken it.
+    fn check_survival(&self, granule: u64) -> Result<(), Failure> {
+        let past = self.granules[granule as usize];
+        let home = self.rules.home;
+        if past.writable && !past.gone && self.nodes.contains_key(&home) && !self.survives(granule)
+        {
+            return Err(Failure::Vanished { granule });
         }
         Ok(())
     }
 
     fn check_bookkeeping(&self, granule: u64) -> Result<(), Failure> {
-        for (&id, node) in self.nodes.iter().filter(|_| self.sabotage.is_none()) {
+        for (&id, node) in self.nodes.iter().filter(|_| self.rules.sabotage.is_none()) {
             let mapped = node.memory.get(&granule).map(|cell| cell.access);
             if node.protocol.held(granule) != mapped {
                 return Err(Failure::Disagree {
@@ -91,11 +106,12 @@ impl World {
         }
         let entry = self
             .nodes
-            .get(&self.home)
+            .get(&self.rules.home)
             .and_then(|home| home.protocol.directory());
         let Some(entry) = entry.and_then(|directory| directory.entry(granule)) else {
             return Ok(());
         };
+        self.check_the_dead_are_out(granule, entry)?;
         let undecided = entry
             .transaction()
             .is_some_and(|t| matches!(t.phase, Phase::Chasing | Phase::Forwarded(_)));
@@ -111,11 +127,31 @@ impl World {
         }
     }
 
+    /// Who is known to be dead has no copy, waits for none and is not waited for.
+    fn check_the_dead_are_out(&self, granule: u64, entry: &Entry) -> Result<(), Failure> {
+        let known_dead = |id: &NodeId| {
+            !self.nodes.contains_key(id) && !self.news.contains(&(self.rules.home, *id))
+        };
+        let transaction = entry.transaction();
+        let awaited = transaction.map(|t| match t.phase {
+            Phase::Invalidating(told) | Phase::Cancelling(told) => told,
+            Phase::Forwarded(source) => NodeSet::of(source),
+            Phase::Chasing => NodeSet::default(),
+        });
+        let served = transaction.filter(|t| !t.orphaned).map(|t| t.request.node);
+        let queued = entry.queue().map(|request| request.node);
+        let named = entry.readers().iter().chain(served).chain(queued);
+        let dead = named
+            .chain(awaited.unwrap_or_default().iter())
+            .find(known_dead);
+        dead.map_or(Ok(()), |dead| Err(Failure::DeadCounted { granule, dead }))
+    }
+
     /// What is true when nothing is left to do.
-    pub(super) fn check_at_rest(&self) -> Result<(), Failure> {
+    pub(in crate::coherence) fn check_at_rest(&self) -> Result<(), Failure> {
         let stuck = |what| Err(Failure::Stuck { what });
         for (&id, node) in &self.nodes {
-            if node.threads.iter().any(|thread| thread.wants.is_some()) {
+            if !node.wants.is_empty() {
                 return stuck("a thread");
             }
             for (granule, line) in node.protocol.cache().lines() {
@@ -133,29 +169,29 @@ impl World {
                 }
             }
         }
-        let Some(home) = self.nodes.get(&self.home) else {
+        let Some(home) = self.nodes.get(&self.rules.home) else {
             return Ok(());
         };
         for (_, entry) in home.protocol.directory().unwrap().entries() {
-            if entry.transaction().is_some() || entry.queued() > 0 {
+            if entry.transaction().is_some() || entry.queue().next().is_some() {
                 return stuck("an entry");
             }
         }
-        for granule in 0..self.granules {
+        for granule in 0..self.rules.granules {
             let (origin, readers) = self.home_entry(granule).unwrap_or_default();
             let copies = |id: &NodeId| self.nodes[id].memory.contains_key(&granule);
             let holders: Vec<NodeId> = self.nodes.keys().copied().filter(copies).collect();
             if readers != holders {
                 return Err(Failure::Disagree {
                     granule,
-                    node: self.home,
+                    node: self.rules.home,
                     what: "readers",
                 });
             }
             if (origin == Origin::Lost) && !holders.is_empty() {
                 return Err(Failure::Disagree {
                     granule,
-                    node: self.home,
+                    node: self.rules.home,
                     what: "lost",
                 });
             }
@@ -166,7 +202,7 @@ impl World {
     fn home_entry(&self, granule: u64) -> Option<(Origin, Vec<NodeId>)> {
         let entry = self
             .nodes
-            .get(&self.home)?
+            .get(&self.rules.home)?
             .protocol
             .directory()?
             .entry(granule)?;
