@@ -15,7 +15,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{IoSlice, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
@@ -212,6 +212,12 @@ pub fn run() -> std::io::Result<()> {
     Ok(())
 }
 
+/// For people. A log that cannot be written must not end the keeper, as the panic of
+/// `eprintln` would.
+fn say(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "dipc-keeper: {what}");
+}
+
 fn ignore(which: Signal) -> nix::Result<()> {
     // SAFETY: ignoring a signal installs no handler.
     unsafe { signal(which, SigHandler::SigIgn) }.map(drop)
@@ -268,11 +274,10 @@ impl Held {
                     ranges.retain(|range| range.start != start);
                 }
             }
-            (Note::Memory { .. } | Note::Space { .. }, None) => eprintln!(
-                "dipc-keeper: no descriptor left for {note:?}: should dipcd be killed now, its \
-                 programs would read zeros. Raise the hard limit on open files (ulimit -Hn) and \
-                 restart dipcd"
-            ),
+            (Note::Memory { .. } | Note::Space { .. }, None) => say(format_args!(
+                "no descriptor left for {note:?}: should dipcd be killed now, its programs would \
+                 read zeros. Raise the hard limit on open files (ulimit -Hn) and restart dipcd"
+            )),
         }
     }
 
@@ -282,7 +287,7 @@ impl Held {
         // still registered. Then poison, which wants them absent.
         for (memfd, len) in self.memories.values() {
             if let Err(error) = backing::punch(memfd.as_fd(), 0, *len) {
-                eprintln!("dipc-keeper: cannot take away a segment's pages: {error}");
+                say(format_args!("cannot take away a segment's pages: {error}"));
             }
         }
         for id in self.spaces.keys().copied().collect::<Vec<_>>() {
@@ -301,7 +306,7 @@ impl Held {
                 match poison(uffd, *range) {
                     Err(Error::Changing) => {}
                     Err(Error::Other(error)) => {
-                        eprintln!("dipc-keeper: cannot poison a lost page: {error}");
+                        say(format_args!("cannot poison a lost page: {error}"));
                         break;
                     }
                     _ => break,
