@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`backing`] | a segment's memory on this node: one memfd, mapped by all |
 //! | [`segment`] | a segment's pages on this node, and who waits for them |
+//! | [`shortage`] | what is done when the kernel has no memory for that |
 //! | [`uffd`] | the userfaultfd of one address space |
 //! | [`spaces`] | which address spaces map which segment where |
 //! | [`changes`] | mappings of which a program changes a part |
@@ -14,6 +15,7 @@
 pub mod backing;
 pub mod changes;
 pub mod segment;
+mod shortage;
 pub mod spaces;
 pub mod uffd;
 

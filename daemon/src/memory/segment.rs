@@ -24,6 +24,7 @@ use std::sync::Arc;
 use dipc_wire::ObjectId;
 use dipc_wire::coherence::Access;
 
+use super::shortage::{Stranded, beyond_control, forbid_writing};
 use super::spaces::{Births, Fault, Mapping, News, Space, Spaces, View};
 use super::uffd::{Error, Range, Uffd};
 use super::{Backing, PAGE, whole_pages};
@@ -43,6 +44,7 @@ pub struct SegmentMemory {
     private: HashMap<u64, PrivateView>,
     views: u64,
     waiting: HashMap<u64, Vec<Fault>>,
+    stranded: Stranded,
     aside: Vec<u8>,
 }
 
@@ -72,6 +74,7 @@ impl SegmentMemory {
             private: HashMap::new(),
             views: 0,
             waiting: HashMap::new(),
+            stranded: Stranded::default(),
             aside: Vec::new(),
         }
     }
@@ -203,10 +206,7 @@ impl SegmentMemory {
             let changing = spaces.visit(self.id, |mappings| {
                 mappings.iter().find_map(|mapping| match act(mapping) {
                     Err(Error::Changing) => Some(mapping.space.clone()),
-                    Err(Error::Other(error)) => {
-                        tracing::error!(segment = %self.id, %error, "a process's page");
-                        None
-                    }
+                    Err(Error::Other(error)) => beyond_control("a process's page", self.id, &error),
                     // Gone or unmapped: nothing left to do there. Absent is an
                     // answer to UFFDIO_CONTINUE only.
                     _ => None,
@@ -223,7 +223,7 @@ impl SegmentMemory {
     pub fn protect(&mut self, granule: u64, spaces: &Spaces, passing: &dyn Passing) {
         self.each(spaces, passing, granule, |mapping, range| {
             match mapping.view {
-                View::Shared => mapping.space.uffd.protect(range, true),
+                View::Shared => forbid_writing(&mapping.space.uffd, range),
                 View::Private(_) => Ok(()),
             }
         });
@@ -233,9 +233,10 @@ impl SegmentMemory {
     pub fn copy(&mut self, granule: u64) {
         let (offset, len) = self.span(granule);
         self.aside.clear();
-        match &self.shared {
-            Some(memory) => memory.read(offset, len as usize, &mut self.aside),
-            None => self.aside.resize(len as usize, 0),
+        match (self.stranded.bytes(granule), &self.shared) {
+            (Some(bytes), _) => self.aside.extend_from_slice(bytes),
+            (None, Some(memory)) => memory.read(offset, len as usize, &mut self.aside),
+            (None, None) => self.aside.resize(len as usize, 0),
         }
     }
 
@@ -250,8 +251,9 @@ impl SegmentMemory {
         if let Some(memory) = &self.shared
             && let Err(error) = memory.punch(offset, len)
         {
-            tracing::error!(segment = %self.id, granule, %error, "a page cannot be taken away");
+            beyond_control("a page that cannot be taken away", self.id, &error);
         }
+        self.stranded.forget(granule);
         self.discard_private(granule);
     }
 
@@ -261,13 +263,14 @@ impl SegmentMemory {
             if view.present.remove(&granule)
                 && let Err(error) = view.memory.punch(offset, len)
             {
-                tracing::error!(segment = %self.id, granule, %error, "a page cannot be taken away");
+                beyond_control("a page that cannot be taken away", self.id, &error);
             }
         }
     }
 
     /// The granule's bytes have come (`None`: zeros). Who waited for no more
-    /// than `access` goes on.
+    /// than `access` goes on. Where there is no memory for them, they are kept
+    /// aside, and who waited gets SIGBUS (see `stranded`).
     pub fn install(
         &mut self,
         granule: u64,
@@ -275,7 +278,7 @@ impl SegmentMemory {
         bytes: Option<&[u8]>,
         spaces: &Spaces,
         passing: &dyn Passing,
-    ) -> io::Result<()> {
+    ) {
         let zeros;
         let bytes = match bytes {
             Some(bytes) => bytes,
@@ -284,6 +287,23 @@ impl SegmentMemory {
                 &zeros
             }
         };
+        match self.fill(granule, access, bytes, spaces, passing) {
+            Ok(()) => self.permit(granule, access, spaces, passing),
+            Err(error) => {
+                self.stranded.keep(self.id, granule, bytes, &error);
+                self.refuse(granule, access, spaces, passing);
+            }
+        }
+    }
+
+    fn fill(
+        &mut self,
+        granule: u64,
+        access: Access,
+        bytes: &[u8],
+        spaces: &Spaces,
+        passing: &dyn Passing,
+    ) -> io::Result<()> {
         self.backing()?;
         let first = self.waiting.get(&granule).and_then(|list| {
             let fits = |f: &&Fault| f.mapping.view == View::Shared && access_of(f) <= access;
@@ -303,8 +323,40 @@ impl SegmentMemory {
             let (offset, _) = self.span(granule);
             self.backing()?.write(offset, bytes)?;
         }
-        self.permit(granule, access, spaces, passing);
         Ok(())
+    }
+
+    /// There is no memory for the granule: who waits for no more than `access`
+    /// gets SIGBUS.
+    fn refuse(&mut self, granule: u64, access: Access, spaces: &Spaces, passing: &dyn Passing) {
+        for fault in self.take_waiting(granule, access) {
+            if let Some(range) = self.range(&fault.mapping, granule) {
+                self.refuse_one(&fault, range, spaces, passing);
+            }
+        }
+    }
+
+    fn refuse_one(&self, fault: &Fault, range: Range, spaces: &Spaces, passing: &dyn Passing) {
+        let space = &fault.mapping.space;
+        loop {
+            match poison(&space.uffd, range) {
+                Err(Error::Changing) => catch_up(space, spaces, passing),
+                Err(Error::Other(error)) => beyond_control("a page that is lost", self.id, &error),
+                _ => return,
+            }
+        }
+    }
+
+    /// Those who wait for no more than `access`; the others stay.
+    fn take_waiting(&mut self, granule: u64, access: Access) -> Vec<Fault> {
+        let list = self.waiting.remove(&granule).unwrap_or_default();
+        let (served, kept): (Vec<_>, Vec<_>) = list
+            .into_iter()
+            .partition(|fault| access_of(fault) <= access);
+        if !kept.is_empty() {
+            self.waiting.insert(granule, kept);
+        }
+        served
     }
 
     /// Fills and maps the granule where one thread waits for it, in one step.
@@ -332,25 +384,64 @@ impl SegmentMemory {
     /// The granule is here, and may be used as far as `access` goes: who waits
     /// for no more than that goes on.
     pub fn permit(&mut self, granule: u64, access: Access, spaces: &Spaces, passing: &dyn Passing) {
-        let Some(list) = self.waiting.remove(&granule) else {
+        if !self.waiting.contains_key(&granule) {
             return;
-        };
-        let (served, kept): (Vec<_>, Vec<_>) = list
-            .into_iter()
-            .partition(|fault| access_of(fault) <= access);
-        if !kept.is_empty() {
-            self.waiting.insert(granule, kept);
         }
+        if let Err(error) = self.bring_ashore(granule) {
+            tracing::debug!(segment = %self.id, granule, %error, "still no memory for a page");
+            return self.refuse(granule, access, spaces, passing);
+        }
+        let served = self.take_waiting(granule, access);
         // Private copies first: they protect the shared memory again, and what
         // follows must find it as it stays.
         let (private, shared): (Vec<_>, Vec<_>) = served
             .into_iter()
             .partition(|fault| fault.mapping.view != View::Shared);
         for fault in private.iter().chain(&shared) {
-            while let Err(Error::Changing) = self.resolve(fault, granule, access, spaces, passing) {
-                catch_up(&fault.mapping.space, spaces, passing);
+            self.let_go(fault, granule, access, spaces, passing);
+        }
+    }
+
+    /// One thread goes on, or gets SIGBUS if there is no memory for it to do so.
+    fn let_go(
+        &mut self,
+        fault: &Fault,
+        granule: u64,
+        access: Access,
+        spaces: &Spaces,
+        passing: &dyn Passing,
+    ) {
+        loop {
+            match self.resolve(fault, granule, access, spaces, passing) {
+                Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
+                Err(Error::Other(error)) => {
+                    tracing::error!(segment = %self.id, granule, %error, "no memory to map a page");
+                    let page = Range {
+                        start: fault.addr,
+                        len: PAGE,
+                    };
+                    return self.refuse_one(fault, page, spaces, passing);
+                }
+                // Gone or unmapped: nobody is left there.
+                _ => return,
             }
         }
+    }
+
+    /// Puts the bytes of a granule where they belong, if there was no memory for
+    /// them till now.
+    fn bring_ashore(&mut self, granule: u64) -> io::Result<()> {
+        let (offset, _) = self.span(granule);
+        if let Some(bytes) = self.stranded.take(granule) {
+            let back = self
+                .backing()
+                .and_then(|memory| memory.write(offset, &bytes));
+            if let Err(error) = back {
+                self.stranded.put_back(granule, bytes);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn resolve(
@@ -437,9 +528,10 @@ impl SegmentMemory {
             .chain(self.private.values().map(|view| &view.memory));
         for memory in all {
             if let Err(error) = memory.punch(0, self.len) {
-                tracing::error!(segment = %self.id, %error, "pages cannot be taken away");
+                beyond_control("pages that cannot be taken away", self.id, &error);
             }
         }
+        self.stranded.forget_all();
         for view in self.private.values_mut() {
             view.present.clear();
         }

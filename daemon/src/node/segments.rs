@@ -19,7 +19,6 @@ use dipc_wire::coherence::{Content, Message};
 use dipc_wire::peer;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId, ObjectId};
-use nix::poll::PollTimeout;
 use parking_lot::{Mutex, RwLock};
 
 use super::link::Link;
@@ -148,24 +147,6 @@ impl Segments {
 }
 
 impl Node {
-    /// Starts the thread that serves a space's faults.
-    pub(crate) fn watch(self: &Arc<Self>, space: Arc<Space>) -> io::Result<()> {
-        let node = self.clone();
-        let name = format!("faults-{}", space.pid().unwrap_or(0));
-        thread::Builder::new()
-            .name(name)
-            .stack_size(256 << 10)
-            .spawn(move || {
-                while !space
-                    .uffd
-                    .await_event(Some(space.ended()), PollTimeout::NONE)
-                {
-                    node.news(node.spaces.read(&space, &*node));
-                }
-            })?;
-        Ok(())
-    }
-
     /// Starts the thread for what was read in passing.
     pub(crate) fn watch_late(self: &Arc<Self>) -> io::Result<()> {
         let node = self.clone();
@@ -222,12 +203,10 @@ impl Node {
         let segment = match self.segments.get(id) {
             Some(segment) => segment,
             None => match self
-                .home
-                .shape(id)
-                .map(|s| self.segments.enter(self.me, id, s))
+                .segment_of_ours(id)
+                .map_err(|error| error.to_string())?
             {
-                Some(Ok(segment)) => segment,
-                Some(Err(error)) => return Err(error.to_string()),
+                Some(segment) => segment,
                 // Destroyed meanwhile: the sender is about to hear of it.
                 None => return Ok(()),
             },
@@ -265,6 +244,22 @@ impl Node {
             .receive(link.node, message, self.now(), &mut actions);
         self.execute(&segment, &mut state, &actions, payload);
         heard.map_err(|violation| violation.to_string())
+    }
+
+    /// The segment that nobody here has used yet; `None` if it is not of this home,
+    /// or no more.
+    fn segment_of_ours(&self, id: ObjectId) -> io::Result<Option<Arc<Segment>>> {
+        let Some(shape) = self.home.shape(id) else {
+            return Ok(None);
+        };
+        let segment = self.segments.enter(self.me, id, shape)?;
+        // IPC_RMID, by another thread, takes it out of the home first and then out
+        // of the table, where it may not have found it.
+        if self.home.shape(id).is_none() {
+            self.forget_segment(id);
+            return Ok(None);
+        }
+        Ok(Some(segment))
     }
 
     /// A granule's time quantum is over.
@@ -372,10 +367,7 @@ impl Node {
                     content,
                 } => {
                     let bytes = (content == Content::Data).then_some(payload);
-                    let done = memory.install(granule, access, bytes, &self.spaces, self);
-                    if let Err(error) = done {
-                        self.die(&format!("no memory for a page of shared memory: {error}"));
-                    }
+                    memory.install(granule, access, bytes, &self.spaces, self);
                 }
                 Action::Permit { granule, access } => {
                     memory.permit(granule, access, &self.spaces, self);
@@ -402,7 +394,14 @@ impl Node {
         }
         // Without a link the node is dead, and its death is reported.
         if let Some(link) = self.peers.link(to) {
-            let _ = link.send(&peer::Message::Coherence { id, message }, bytes);
+            let evicted = matches!(message, Message::Evict { .. });
+            let message = peer::Message::Coherence { id, message };
+            // An evicted page is freed here as it is queued.
+            let _ = if evicted {
+                link.send_moved(&message, bytes)
+            } else {
+                link.send(&message, bytes)
+            };
         }
     }
 }
