@@ -16,13 +16,16 @@
 //! is killed. Logs are printed when a test fails.
 
 pub mod accounts;
+pub mod allowance;
 pub mod apart;
 pub mod artifacts;
 pub mod cluster;
 pub mod cost;
+pub mod holdings;
 pub mod observe;
 pub mod process;
 pub mod program;
+pub mod scarcity;
 pub mod scratch;
 pub mod skip;
 pub mod twins;
@@ -31,6 +34,7 @@ pub mod wait;
 pub use accounts::Accounts;
 pub use cluster::{Cluster, Node, Options};
 pub use cost::Cost;
+pub use holdings::Holdings;
 pub use program::{Answer, Program};
 
 /// `IPC_CREAT | IPC_DIPC | 0600`: what most tests create objects with.
