@@ -17,6 +17,9 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // It would say on stderr that stderr cannot be written, and panic: a full
+        // disk costs the log and nothing else.
+        .log_internal_errors(false)
         .init();
     fail_stop();
     let config = Config::parse();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use dipc_referee::{Options, Referee};
 use dipc_wire::Limits;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -48,13 +49,24 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(color)
+        // They would be said on the stderr that cannot be written, by a panic.
+        .log_internal_errors(false)
         .init();
+    raise_descriptor_limit();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dipc-referee: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Raises the soft limit to the hard one, setrlimit(2): each node takes one.
+fn raise_descriptor_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // The soft limit stays what it was, and is respected.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 

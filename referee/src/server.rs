@@ -157,9 +157,13 @@ impl Shared {
     }
 
     fn accept(self: &Arc<Self>) {
+        let mut said = false;
         loop {
             match self.listener.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => {
+                    said = false;
+                    self.admit(stream, peer);
+                }
                 // That one has gone again before its turn came.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -167,7 +171,13 @@ impl Shared {
                     if state.stopping {
                         return;
                     }
-                    warn!(%error, "no connection can be accepted now");
+                    if !std::mem::replace(&mut said, true) {
+                        warn!(
+                            %error,
+                            "no connection can be accepted now: nodes that come wait. End \
+                             programs, or raise the limit on open files (ulimit -n) and restart"
+                        );
+                    }
                     // Out of descriptors or memory: until a link gives some back.
                     self.changed.wait_for(&mut state, self.timeout);
                 }

@@ -58,8 +58,9 @@ pub(crate) fn enter(id: ObjectId, addr: usize, flags: u32) -> Detour<usize> {
 /// its place and length. Call it exclusively if it may replace something.
 pub(crate) fn enter_by(request: &Request, like: Attachment, place: Place) -> Detour<usize> {
     let mut session = exchange::begin(request, UserBytes::NONE).map_err(trouble)?;
-    let segment = Segment::receive(&mut session, like)?;
-    match segment.map(&mut session, place, asks_for_uffd(request)) {
+    let entered = Segment::receive(&mut session, like)
+        .and_then(|segment| segment.map(&mut session, place, asks_for_uffd(request)));
+    match entered {
         Ok(addr) => Ok(addr),
         Err(Failure::BeforeMap(errno)) => {
             // The daemon has counted us already. What it answers changes nothing.
@@ -149,26 +150,30 @@ struct Segment {
     adopt: bool,
 }
 
-/// Where the second half failed.
+/// Where it failed.
 enum Failure {
+    /// Between the halves: the daemon has counted what is not mapped.
     BeforeMap(c_int),
+    /// Before the first half was done, or in the second.
     AtMap(Escape),
 }
 
 impl Segment {
-    fn receive(session: &mut Session, like: Attachment) -> Detour<Self> {
+    fn receive(session: &mut Session, like: Attachment) -> Result<Self, Failure> {
         let mut came = [None; 2];
         let mut room = [0; SMALL];
         let answer = session.answer_with(Patience::Steady, &mut room, Some(&mut came));
         let [memory, device] = came.map(|fd| fd.map(Passing));
-        match answer.map_err(trouble)?.response {
+        match answer.map_err(|it| Failure::AtMap(trouble(it)))?.response {
             Response::Attached {
                 len,
                 device: promised,
                 adopt,
             } => {
-                let (Some(memory), Ok(len)) = (memory, usize::try_from(len)) else {
-                    return Err(out_of_step(Family::Operation));
+                // This process has no descriptors left for what came, recvmsg(2).
+                let all = memory.filter(|_| device.is_some() || !promised);
+                let (Some(memory), Ok(len)) = (all, usize::try_from(len)) else {
+                    return Err(Failure::BeforeMap(libc::ENOMEM));
                 };
                 let device = device.filter(|_| promised);
                 Ok(Segment {
@@ -179,8 +184,8 @@ impl Segment {
                     adopt,
                 })
             }
-            Response::Reply(Reply::Failed(errno)) => Err(refused_by_id(errno)),
-            _ => Err(out_of_step(Family::Operation)),
+            Response::Reply(Reply::Failed(errno)) => Err(Failure::AtMap(refused_by_id(errno))),
+            _ => Err(Failure::AtMap(out_of_step(Family::Operation))),
         }
     }
 

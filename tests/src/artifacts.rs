@@ -85,6 +85,16 @@ pub fn plugin() -> PathBuf {
     compile_with(&["-shared", "-fPIC"], "plugin.so", &sources(&folder))
 }
 
+/// The library of `programs/scarcity/`, which lets a daemon lack something.
+///
+/// # Panics
+/// If `cc` does not compile it.
+#[must_use]
+pub fn scarcity() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/scarcity");
+    compile_with(&["-shared", "-fPIC"], "scarcity.so", &sources(&folder))
+}
+
 /// The `actors` program of `programs/actors/`: processes that make calls by a
 /// script.
 ///

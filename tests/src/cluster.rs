@@ -190,6 +190,12 @@ impl Cluster {
         self.referee.as_ref().expect("a referee").pid()
     }
 
+    /// What the referee has logged so far.
+    #[must_use]
+    pub fn referee_log(&self) -> String {
+        fs::read_to_string(self.scratch.join("referee.log")).unwrap_or_default()
+    }
+
     /// Kills the referee by SIGKILL.
     pub fn kill_referee(&mut self) {
         self.referee = None;

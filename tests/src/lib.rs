@@ -16,15 +16,18 @@
 //! is killed. Logs are printed when a test fails.
 
 pub mod accounts;
+pub mod allowance;
 pub mod apart;
 pub mod artifacts;
 pub mod cluster;
 pub mod cost;
+pub mod holdings;
 pub mod modes;
 pub mod observe;
 pub mod process;
 pub mod program;
 pub mod relay;
+pub mod scarcity;
 pub mod scratch;
 pub mod skip;
 pub mod twins;
@@ -33,6 +36,7 @@ pub mod wait;
 pub use accounts::Accounts;
 pub use cluster::{Cluster, Node, Options};
 pub use cost::Cost;
+pub use holdings::Holdings;
 pub use modes::Mode;
 pub use program::{Answer, Program};
 pub use relay::{Direction, Relay};

@@ -10,11 +10,10 @@
 //! No figure of time or memory decides whether a test passes. Counts that are
 //! exact do: descriptors and threads that are back where they were.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use dipc_tests::observe::all_threads_sleep;
-use dipc_tests::{CREATE, Cluster, Cost, FIND, NOWAIT, Options, Program, UNDO, wait};
+use dipc_tests::holdings::processes;
+use dipc_tests::{CREATE, Cluster, Cost, FIND, Holdings, NOWAIT, Options, Program, UNDO, wait};
 
 /// For steps that do something many thousand times.
 const LONG: Duration = Duration::from_secs(120);
@@ -37,24 +36,9 @@ fn long(program: &mut Program, what: &str, command: String) -> i64 {
     numbers[0]
 }
 
-/// A node's daemon and keeper. The daemon is not asked: its answer would be one
-/// more connection, which ends some time later.
-fn processes(cluster: &Cluster, node: usize) -> [u32; 2] {
-    let daemon = cluster.node(node).pid();
-    let children = fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children"));
-    let children = children.expect("a kernel with CONFIG_PROC_CHILDREN");
-    [
-        daemon,
-        children
-            .trim()
-            .parse()
-            .expect("its one child is its keeper"),
-    ]
-}
-
 fn say(cluster: &Cluster, when: &str) {
     for node in 1..=cluster.nodes().len() {
-        let [daemon, keeper] = processes(cluster, node).map(Cost::of);
+        let [daemon, keeper] = processes(cluster.node(node)).map(Cost::of);
         println!("{when}: dipcd {node}: {daemon}; keeper: {keeper}");
     }
     println!("{when}: referee: {}", Cost::of(cluster.referee_pid()));
@@ -222,36 +206,6 @@ fn a_segment_of_4_gib_costs_what_is_touched_of_it() {
     say(&cluster, "after");
 }
 
-/// Descriptors and threads of a node's daemon and keeper: what says whether
-/// something was left behind.
-type Held = [(usize, usize); 2];
-
-/// What they hold when they have done what they were told: a keeper reads its
-/// daemon's notes in its own time.
-fn held_at_rest(processes: [u32; 2]) -> Held {
-    wait::until("daemon and keeper are at rest", || {
-        processes.into_iter().all(all_threads_sleep)
-    });
-    held(processes)
-}
-
-fn held(processes: [u32; 2]) -> Held {
-    processes
-        .map(Cost::of)
-        .map(|cost| (cost.descriptors, cost.threads))
-}
-
-/// Waits until they hold again what they held before.
-#[track_caller]
-fn until_held(processes: [u32; 2], before: Held) {
-    let mut now = before;
-    let back = wait::within_deadline(|| {
-        now = held(processes);
-        now == before
-    });
-    assert!(back, "descriptors and threads: {now:?}, before: {before:?}");
-}
-
 fn a_thousand_processes(how: &str) {
     const COUNT: i64 = 1000;
     let cluster = Cluster::start(2);
@@ -263,8 +217,7 @@ fn a_thousand_processes(how: &str) {
     one.must(format!("shmat {id} 0"));
     one.must("shmdt 0");
     say(&cluster, "before");
-    let processes = processes(&cluster, 1);
-    let before = held_at_rest(processes);
+    let before = Holdings::at_rest(cluster.node(1));
     let (attached, took) = timed(&mut one, format!("swarm {COUNT} {id} 0 {how}"));
     println!("{COUNT} processes attach ({how}): {} ms", took.as_millis());
     println!(
@@ -297,7 +250,7 @@ fn a_thousand_processes(how: &str) {
     wait::until("the ends of all are noticed", || {
         two.must(format!("shmstat {id}")) == 1
     });
-    until_held(processes, before);
+    before.until_back(cluster.node(1));
     println!("their ends are noticed: {} ms", begin.elapsed().as_millis());
     say(&cluster, "after");
 }
@@ -377,19 +330,13 @@ fn scarce() -> (Cluster, Program, Program, i64) {
 }
 
 /// Whoever was served before is served, and there is room again.
-fn goes_on(
-    cluster: &Cluster,
-    [one, two]: [&mut Program; 2],
-    id: i64,
-    processes: [u32; 2],
-    before: Held,
-) {
+fn goes_on(cluster: &Cluster, [one, two]: [&mut Program; 2], id: i64, before: Holdings) {
     let log = cluster.node(1).log();
     assert!(
         log.contains("too few of this daemon's descriptors"),
         "{log}"
     );
-    until_held(processes, before);
+    before.until_back(cluster.node(1));
     wait::until("node 2's is the only other attachment", || {
         two.must(format!("shmstat {id}")) == 2
     });
@@ -404,8 +351,7 @@ fn goes_on(
 fn processes_for_which_there_are_no_descriptors_get_enomem_and_harm_nobody() {
     const COUNT: i64 = 200;
     let (cluster, mut one, mut two, id) = scarce();
-    let processes = processes(&cluster, 1);
-    let before = held_at_rest(processes);
+    let before = Holdings::at_rest(cluster.node(1));
     let mut crowd = cluster.program(1);
     let came = crowd.ask(format!("swarm {COUNT} {id} 0 own")).numbers();
     let (attached, errno) = (came[0], came[1]);
@@ -418,15 +364,14 @@ fn processes_for_which_there_are_no_descriptors_get_enomem_and_harm_nobody() {
     assert_eq!(read, [0, COUNT - attached]);
     assert_eq!(crowd.ask("swarm_end"), "= 0");
     crowd.exit();
-    goes_on(&cluster, [&mut one, &mut two], id, processes, before);
+    goes_on(&cluster, [&mut one, &mut two], id, before);
 }
 
 #[test]
 fn forked_children_for_which_there_are_no_descriptors_read_no_zeros() {
     const COUNT: i64 = 200;
     let (cluster, mut one, mut two, id) = scarce();
-    let processes = processes(&cluster, 1);
-    let before = held_at_rest(processes);
+    let before = Holdings::at_rest(cluster.node(1));
     let mut crowd = cluster.program(1);
     assert_eq!(crowd.must(format!("swarm {COUNT} {id} 0 inherit")), COUNT);
     assert_eq!(one.must("peek 0 0"), 7);
@@ -439,5 +384,5 @@ fn forked_children_for_which_there_are_no_descriptors_read_no_zeros() {
     assert!((1..COUNT - 50).contains(&(COUNT - read[1])), "{read:?}");
     assert_eq!(crowd.ask("swarm_end"), "= 0");
     crowd.exit();
-    goes_on(&cluster, [&mut one, &mut two], id, processes, before);
+    goes_on(&cluster, [&mut one, &mut two], id, before);
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use dipc_wire::Incarnation;
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::Note;
+use super::{Note, say};
 use crate::memory::spaces::SpaceId;
 use crate::memory::uffd::{Error, Event, Range, Uffd};
 use crate::memory::{backing, poison};
@@ -54,11 +54,11 @@ impl Held {
                 self.links.insert(life, TcpStream::from(socket));
             }
             (Note::EndLink { life }, _) => drop(self.links.remove(&life)),
-            (note, _) => eprintln!(
-                "dipc-keeper: no descriptor left for {note:?}: should dipcd be killed now, its \
+            (note, _) => say(format_args!(
+                "no descriptor left for {note:?}: should dipcd be killed now, its \
                  programs would read zeros or old values. Raise the hard limit on open files \
                  (ulimit -Hn) and restart dipcd"
-            ),
+            )),
         }
     }
 
@@ -82,7 +82,7 @@ impl Held {
         // still registered. Then poison, which wants them absent.
         for (memfd, len) in self.memories.values() {
             if let Err(error) = backing::punch(memfd.as_fd(), 0, *len) {
-                eprintln!("dipc-keeper: cannot take away a segment's pages: {error}");
+                say(format_args!("cannot take away a segment's pages: {error}"));
             }
         }
         for id in self.spaces.keys().copied().collect::<Vec<_>>() {
@@ -101,7 +101,7 @@ impl Held {
                 match poison(uffd, *range) {
                     Err(Error::Changing) => {}
                     Err(Error::Other(error)) => {
-                        eprintln!("dipc-keeper: cannot poison a lost page: {error}");
+                        say(format_args!("cannot poison a lost page: {error}"));
                         break;
                     }
                     _ => break,

@@ -31,7 +31,7 @@
 //! for ever (the shim has a copy of the userfaultfd), and no one reads zeros; but
 //! pages that are there stay readable.
 
-use std::io::IoSlice;
+use std::io::{IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
@@ -257,4 +257,10 @@ impl Keeper {
     pub(crate) fn sooner(&self) {
         self.tell(Note::Sooner, None);
     }
+}
+
+/// For people. A log that cannot be written must not end the keeper, as the panic of
+/// `eprintln` would.
+fn say(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "dipc-keeper: {what}");
 }

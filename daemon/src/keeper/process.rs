@@ -11,7 +11,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::fence::Held;
-use super::{FOR_EVER, LONGEST, Note};
+use super::{FOR_EVER, LONGEST, Note, say};
 use crate::clock::{Alarm, Clock};
 use crate::kernel;
 use crate::memory::word::Word;
@@ -143,7 +143,7 @@ impl Life {
             }
             (Ok(Note::Sooner), _) => self.look_at_lease()?,
             (Ok(note), descriptor) => self.held.note(note, descriptor),
-            (Err(error), _) => eprintln!("dipc-keeper: a note that cannot be read: {error}"),
+            (Err(error), _) => say(format_args!("a note that cannot be read: {error}")),
         }
         Ok(true)
     }
@@ -172,14 +172,16 @@ impl Life {
         // It could wake up and bring back a page that was sent long ago.
         let killed = self.daemon.as_ref().map(|d| kernel::kill(d.pidfd.as_fd()));
         self.held.take_away();
-        eprintln!(
-            "dipc-keeper: dipcd (pid {pid}) has exchanged no sign of life with the other nodes \
+        say(format_args!(
+            "dipcd (pid {pid}) has exchanged no sign of life with the other nodes \
              for so long that they are about to declare this one dead: it was stopped, or got no \
              processor. It is killed, and its programs get errors and SIGBUS; restart dipcd \
              (the lease had been over for {late:?})"
-        );
+        ));
         if let Some(Err(error)) = killed {
-            eprintln!("dipc-keeper: dipcd (pid {pid}) cannot be killed: {error}. Kill it");
+            say(format_args!(
+                "dipcd (pid {pid}) cannot be killed: {error}. Kill it"
+            ));
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | [`backing`] | a segment's memory on this node: one memfd, mapped by all |
 //! | [`segment`] | a segment's pages on this node, and who waits for them |
 //! | [`contents`] | a granule's bytes as they travel |
+//! | [`shortage`] | what is done when the kernel has no memory for that |
 //! | [`uffd`] | the userfaultfd of one address space |
 //! | [`pages`] | ranges whose pages are not all alike |
 //! | [`spaces`] | which address spaces map which segment where |
@@ -19,6 +20,7 @@ pub mod changes;
 mod contents;
 mod pages;
 pub mod segment;
+mod shortage;
 pub mod spaces;
 pub mod uffd;
 pub mod word;

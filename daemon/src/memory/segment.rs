@@ -32,6 +32,7 @@ use dipc_wire::ObjectId;
 use dipc_wire::coherence::Access;
 
 use super::pages::{AROUND, Mapped, ZEROS};
+use super::shortage::{Stranded, beyond_control, forbid_writing};
 use super::spaces::{Births, Fault, Mapping, News, Space, Spaces, View};
 use super::uffd::{Error, Progress, Range};
 use super::{Backing, PAGE, contents, pages, whole_pages};
@@ -51,6 +52,7 @@ pub struct SegmentMemory {
     private: HashMap<u64, PrivateView>,
     views: u64,
     waiting: HashMap<u64, Vec<Fault>>,
+    stranded: Stranded,
     aside: Vec<u8>,
 }
 
@@ -81,6 +83,7 @@ impl SegmentMemory {
             private: HashMap::new(),
             views: 0,
             waiting: HashMap::new(),
+            stranded: Stranded::default(),
             aside: Vec::new(),
         }
     }
@@ -207,10 +210,7 @@ impl SegmentMemory {
             let changing = spaces.visit(self.id, |mappings| {
                 mappings.iter().find_map(|mapping| match act(mapping) {
                     Err(Error::Changing) => Some(mapping.space.clone()),
-                    Err(Error::Other(error)) => {
-                        tracing::error!(segment = %self.id, %error, "a process's page");
-                        None
-                    }
+                    Err(Error::Other(error)) => beyond_control("a process's page", self.id, &error),
                     // Gone or unmapped: nothing left to do there. Absent is an
                     // answer to UFFDIO_CONTINUE only.
                     _ => None,
@@ -227,7 +227,7 @@ impl SegmentMemory {
     pub fn protect(&mut self, granule: u64, spaces: &Spaces, passing: &dyn Passing) {
         self.each(spaces, passing, granule, |mapping, range| {
             match mapping.view {
-                View::Shared => pages::protect(&mapping.space.uffd, range, true),
+                View::Shared => forbid_writing(&mapping.space.uffd, range),
                 View::Private(_) => Ok(()),
             }
         });
@@ -240,9 +240,10 @@ impl SegmentMemory {
             return self.copy_pages(offset, len);
         }
         self.aside.clear();
-        match &self.shared {
-            Some(memory) => memory.read(offset, len as usize, &mut self.aside),
-            None => self.aside.resize(len as usize, 0),
+        match (self.stranded.bytes(granule), &self.shared) {
+            (Some(bytes), _) => self.aside.extend_from_slice(bytes),
+            (None, Some(memory)) => memory.read(offset, len as usize, &mut self.aside),
+            (None, None) => self.aside.resize(len as usize, 0),
         }
     }
 
@@ -279,8 +280,9 @@ impl SegmentMemory {
         if let Some(memory) = &self.shared
             && let Err(error) = memory.punch(offset, len)
         {
-            tracing::error!(segment = %self.id, granule, %error, "a page cannot be taken away");
+            beyond_control("a page that cannot be taken away", self.id, &error);
         }
+        self.stranded.forget(granule);
         self.discard_private(granule);
     }
 
@@ -290,14 +292,38 @@ impl SegmentMemory {
             if view.present.remove(&granule)
                 && let Err(error) = view.memory.punch(offset, len)
             {
-                tracing::error!(segment = %self.id, granule, %error, "a page cannot be taken away");
+                beyond_control("a page that cannot be taken away", self.id, &error);
             }
         }
     }
 
     /// The granule's bytes have come, as they travel (`None`: zeros). Who waited for
-    /// no more than `access` goes on.
+    /// no more than `access` goes on. Where there is no memory for a page, it is
+    /// kept aside, and who waited gets SIGBUS (see `shortage`).
     pub fn install(
+        &mut self,
+        granule: u64,
+        access: Access,
+        bytes: Option<&[u8]>,
+        spaces: &Spaces,
+        passing: &dyn Passing,
+    ) {
+        let len = self.span(granule).1;
+        // One page of zeros is made at once; of more, what is touched.
+        let bytes = bytes.or((len == PAGE).then_some(&ZEROS[..PAGE as usize]));
+        match self.place(granule, access, bytes, spaces, passing) {
+            Ok(()) => self.permit(granule, access, spaces, passing),
+            Err(error) if len == PAGE => {
+                let bytes = bytes.unwrap_or_default();
+                self.stranded.keep(self.id, granule, bytes, &error);
+                self.refuse(granule, access, spaces, passing);
+            }
+            // Threads may be writing to the pages that are here already.
+            Err(error) => beyond_control("a granule's pages", self.id, &error),
+        }
+    }
+
+    fn place(
         &mut self,
         granule: u64,
         access: Access,
@@ -307,8 +333,6 @@ impl SegmentMemory {
     ) -> io::Result<()> {
         self.backing()?;
         let (offset, len) = self.span(granule);
-        // One page of zeros is made at once; of more, what is touched.
-        let bytes = bytes.or((len == PAGE).then_some(&ZEROS[..PAGE as usize]));
         let first = self.waiting.get(&granule).and_then(|list| {
             let fits = |f: &&Fault| f.mapping.view == View::Shared && access_of(f) <= access;
             list.iter().find(fits).cloned()
@@ -329,8 +353,27 @@ impl SegmentMemory {
         {
             list.retain(|fault| !fault.is_same(first));
         }
-        self.permit(granule, access, spaces, passing);
         Ok(())
+    }
+
+    /// There is no memory for the granule: who waits for no more than `access`
+    /// gets SIGBUS.
+    fn refuse(&mut self, granule: u64, access: Access, spaces: &Spaces, passing: &dyn Passing) {
+        for fault in self.take_waiting(granule, access) {
+            poison_page(&fault, spaces, passing);
+        }
+    }
+
+    /// Those who wait for no more than `access`; the others stay.
+    fn take_waiting(&mut self, granule: u64, access: Access) -> Vec<Fault> {
+        let list = self.waiting.remove(&granule).unwrap_or_default();
+        let (served, kept): (Vec<_>, Vec<_>) = list
+            .into_iter()
+            .partition(|fault| access_of(fault) <= access);
+        if !kept.is_empty() {
+            self.waiting.insert(granule, kept);
+        }
+        served
     }
 
     /// Fills absent pages; where a thread waits, it maps them in the same step. True
@@ -373,35 +416,60 @@ impl SegmentMemory {
     /// The granule is here, and may be used as far as `access` goes: who waits
     /// for no more than that goes on.
     pub fn permit(&mut self, granule: u64, access: Access, spaces: &Spaces, passing: &dyn Passing) {
-        let Some(list) = self.waiting.remove(&granule) else {
+        if !self.waiting.contains_key(&granule) {
             return;
-        };
-        let (served, kept): (Vec<_>, Vec<_>) = list
-            .into_iter()
-            .partition(|fault| access_of(fault) <= access);
-        if !kept.is_empty() {
-            self.waiting.insert(granule, kept);
         }
+        if let Err(error) = self.bring_ashore(granule) {
+            tracing::debug!(segment = %self.id, granule, %error, "still no memory for a page");
+            return self.refuse(granule, access, spaces, passing);
+        }
+        let served = self.take_waiting(granule, access);
         // Private copies first: they protect the shared memory again, and what
         // follows must find it as it stays.
         let (private, shared): (Vec<_>, Vec<_>) = served
             .into_iter()
             .partition(|fault| fault.mapping.view != View::Shared);
         for fault in private.iter().chain(&shared) {
-            loop {
-                match self.resolve(fault, granule, access, spaces, passing) {
-                    Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
-                    Err(Error::Other(error)) => {
-                        // As for the kernel's own segments: who touches it pays.
-                        tracing::error!(segment = %self.id, %error, "a page cannot be made");
-                        poison_page(fault, spaces, passing);
-                        break;
-                    }
-                    // Its space is gone, and the thread with it.
-                    _ => break,
+            self.let_go(fault, granule, access, spaces, passing);
+        }
+    }
+
+    /// One thread goes on, or gets SIGBUS if there is no memory for it to do so.
+    fn let_go(
+        &mut self,
+        fault: &Fault,
+        granule: u64,
+        access: Access,
+        spaces: &Spaces,
+        passing: &dyn Passing,
+    ) {
+        loop {
+            match self.resolve(fault, granule, access, spaces, passing) {
+                Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
+                Err(Error::Other(error)) => {
+                    tracing::error!(segment = %self.id, granule, %error, "no memory to map a page");
+                    return poison_page(fault, spaces, passing);
                 }
+                // Gone or unmapped: nobody is left there.
+                _ => return,
             }
         }
+    }
+
+    /// Puts the bytes of a granule where they belong, if there was no memory for
+    /// them till now.
+    fn bring_ashore(&mut self, granule: u64) -> io::Result<()> {
+        let (offset, _) = self.span(granule);
+        if let Some(bytes) = self.stranded.take(granule) {
+            let back = self
+                .backing()
+                .and_then(|memory| memory.write(offset, &bytes));
+            if let Err(error) = back {
+                self.stranded.put_back(granule, bytes);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn resolve(
@@ -497,9 +565,10 @@ impl SegmentMemory {
             .chain(self.private.values().map(|view| &view.memory));
         for memory in all {
             if let Err(error) = memory.punch(0, self.len) {
-                tracing::error!(segment = %self.id, %error, "pages cannot be taken away");
+                beyond_control("pages that cannot be taken away", self.id, &error);
             }
         }
+        self.stranded.forget_all();
         for view in self.private.values_mut() {
             view.present.clear();
         }
@@ -509,15 +578,20 @@ impl SegmentMemory {
     }
 }
 
-/// Makes SIGBUS of one thread's access, to a segment that is no more.
+/// Makes SIGBUS of one thread's access: to a segment that is no more, or to a page
+/// for which there is no memory.
 pub fn poison_page(fault: &Fault, spaces: &Spaces, passing: &dyn Passing) {
     let page = Range {
         start: fault.addr,
         len: PAGE,
     };
-    let space = &fault.mapping.space;
-    while let Err(Error::Changing) = pages::poison(&space.uffd, page) {
-        catch_up(space, spaces, passing);
+    let Mapping { space, segment, .. } = &fault.mapping;
+    loop {
+        match pages::poison(&space.uffd, page) {
+            Err(Error::Changing) => catch_up(space, spaces, passing),
+            Err(Error::Other(error)) => beyond_control("a page that is lost", *segment, &error),
+            _ => return,
+        }
     }
 }
 

@@ -447,6 +447,13 @@ impl Spaces {
         }
     }
 
+    /// Whether there is a space whose process is not known.
+    pub fn has_strangers(&self) -> bool {
+        let inner = self.inner.read();
+        let mut spaces = inner.spaces.values();
+        spaces.any(|entry| entry.space.pid().is_none())
+    }
+
     /// Drops a space that cannot be served.
     pub fn remove(&self, space: SpaceId) {
         self.inner.write().remove(space);

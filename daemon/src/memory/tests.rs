@@ -166,8 +166,7 @@ impl Daemon {
     fn install(&mut self, access: Access, byte: u8) {
         let bytes = [byte; PAGE as usize];
         self.memory
-            .install(0, access, Some(&bytes), &self.spaces, &self.forks)
-            .unwrap();
+            .install(0, access, Some(&bytes), &self.spaces, &self.forks);
     }
 
     fn permit(&mut self, access: Access) {
@@ -303,8 +302,7 @@ fn a_poisoned_page_is_sigbus_for_who_waits_and_for_who_comes_later() {
     );
     daemon
         .memory
-        .install(1, Access::Read, None, &daemon.spaces, &daemon.forks)
-        .unwrap();
+        .install(1, Access::Read, None, &daemon.spaces, &daemon.forks);
     assert_eq!(elsewhere.join().unwrap(), 0);
 }
 

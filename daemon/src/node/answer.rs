@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crossbeam::channel::Sender;
-use dipc_wire::Errno;
-use dipc_wire::call::{MsgStat, Reply, SemStat, ShmStat};
+use crossbeam::channel::{Sender, bounded};
+use dipc_wire::call::{Call, MsgStat, Reply, SemStat, ShmStat};
 use dipc_wire::peer::Message;
+use dipc_wire::{Errno, ObjectId};
 
 use super::client::Client;
+use super::identity::Abroad;
 use super::link::Link;
 use super::users;
 
@@ -25,6 +26,15 @@ pub(crate) enum Asker {
     },
     /// A thread of this daemon, which waits.
     Thread(Sender<Reply<'static>>),
+    /// A program that is gone: what was counted for it is taken back.
+    Late {
+        /// The way to the segment's home.
+        link: Arc<Link>,
+        /// The process.
+        pid: u32,
+        /// The segment.
+        id: ObjectId,
+    },
 }
 
 /// A reply that outlives the buffer it came in. Names are left out: who needs
@@ -65,6 +75,11 @@ pub(crate) fn without_names(reply: &Reply<'_>) -> Reply<'static> {
 }
 
 impl Asker {
+    /// To whom it does not matter.
+    pub(super) fn nobody() -> Self {
+        Asker::Thread(bounded(1).0)
+    }
+
     /// Passes the answer on. Whoever is gone meanwhile gets none, and what was
     /// done for a program that is gone is taken back (see `client`).
     pub(crate) fn answer(&self, reply: &Reply<'_>, payload: &[u8]) {
@@ -85,6 +100,8 @@ impl Asker {
                 // It asks for nothing that has a payload.
                 let _ = sender.send(without_names(reply));
             }
+            Asker::Late { .. } if matches!(reply, Reply::Failed(_)) => {}
+            Asker::Late { link, pid, id } => abandon_unheard(link, *pid, *id),
         }
     }
 
@@ -92,4 +109,11 @@ impl Asker {
     pub(crate) fn fail(&self, errno: Errno) {
         self.answer(&Reply::Failed(errno), &[]);
     }
+}
+
+/// A process has not mapped what its home has counted. Nobody waits.
+pub(super) fn abandon_unheard(link: &Link, pid: u32, id: ObjectId) {
+    let process = Abroad::process(pid);
+    // A home that is dead counts nothing.
+    let _ = link.ask(process.caller(), Call::Abandon { id }, &[], Asker::nobody());
 }

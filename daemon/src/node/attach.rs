@@ -275,6 +275,12 @@ impl Node {
         self.abandon_at_home(client, half.id);
     }
 
+    /// The program has ended between the halves, or closed its connection.
+    pub(super) fn leave(&self, client: &Client, half: Attaching) {
+        self.settle_detached(half.id, half.view);
+        self.abandon_for_dead(client, half.id);
+    }
+
     /// The kernel has told of a child: its attachments count.
     pub(super) fn forked(&self, child: &Space, mappings: &[Mapping]) {
         let parent = child.parent().unwrap_or(0);

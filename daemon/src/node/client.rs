@@ -12,6 +12,7 @@
 //! - the process ends while a forked child holds its socket open.
 
 mod entrance;
+mod refusal;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use thiserror::Error;
 use super::Node;
 use super::answer::without_names;
 use super::attach::Attaching;
+use super::errand::Errand;
 use super::home::{Caller, Lookup, may_fail_now};
 use super::identity::{Abroad, Ids, Thread};
 use super::outbox::{Closed, Outbox};
@@ -52,6 +54,10 @@ pub(crate) struct Client {
     /// Held while a request is served that leaves something, and while the end is
     /// worked off: nothing of a process happens after its end.
     serving: Mutex<()>,
+    /// The `shmat` that is between its halves.
+    attaching: Mutex<Option<Attaching>>,
+    /// What its home is asked for this program by the thread that serves it.
+    pub(super) errand: Errand,
 }
 
 /// A call that waits, and where.
@@ -163,7 +169,6 @@ impl Node {
         client: &Arc<Client>,
         stream: &Socket,
         reader: &mut Reader,
-        attaching: &mut Option<Attaching>,
     ) -> Result<bool, ClientError> {
         let Some(mut arrived) = reader.next_request()? else {
             return reader.read(stream);
@@ -236,18 +241,20 @@ impl Node {
                 flags,
                 need_uffd,
             } => {
-                self.abandon_last(client, attaching);
-                *attaching = self.attach(client, id, flags, need_uffd)?;
+                self.abandon_last(client);
+                let half = self.attach(client, id, flags, need_uffd)?;
+                *client.attaching.lock() = half;
             }
             Request::Map { addr } => {
-                let done = match attaching.take() {
+                let half = client.attaching.lock().take();
+                let done = match half {
                     Some(half) => self.map(client, half, addr, uffd),
                     None => Err(Errno::EINVAL),
                 };
                 client.done(done)?;
             }
             Request::Abandon => {
-                self.abandon_last(client, attaching);
+                self.abandon_last(client);
                 client.done(Ok(()))?;
             }
             Request::Detach { addr } => {
@@ -266,8 +273,9 @@ impl Node {
                 len,
                 need_uffd,
             } => {
-                self.abandon_last(client, attaching);
-                *attaching = self.remap(client, Range { start, len }, need_uffd)?;
+                self.abandon_last(client);
+                let half = self.remap(client, Range { start, len }, need_uffd)?;
+                *client.attaching.lock() = half;
             }
             Request::Forked { parent } => {
                 client.done(self.child_reports(client, parent, payload, uffd))?;
@@ -282,8 +290,9 @@ impl Node {
         Ok(true)
     }
 
-    fn abandon_last(self: &Arc<Self>, client: &Client, attaching: &mut Option<Attaching>) {
-        if let Some(half) = attaching.take() {
+    fn abandon_last(&self, client: &Client) {
+        let half = client.attaching.lock().take();
+        if let Some(half) = half {
             self.abandon(client, half);
         }
     }
@@ -432,8 +441,19 @@ impl Client {
     /// The process has ended, and its connection with it, whoever else holds
     /// the socket.
     pub(super) fn process_ended(&self) {
+        // Its thread may wait for another node with `serving` held.
+        self.errand.call_off();
         self.ended(self.outbox.unread());
         self.outbox.close();
+        self.leave_attaching();
+    }
+
+    /// There is no second half to come. Call it after [`ended`](Self::ended).
+    fn leave_attaching(&self) {
+        let half = self.attaching.lock().take();
+        if let Some(half) = half {
+            self.node.leave(self, half);
+        }
     }
 
     /// The connection has ended; `unread` when the last answer lay in it.
@@ -481,6 +501,7 @@ impl Client {
 mod tests {
     use std::io::{Read, Write};
 
+    use dipc_wire::admin::Detail;
     use dipc_wire::call::SemOp;
     use dipc_wire::local::Hello;
     use nix::sys::socket::{getsockopt, setsockopt, sockopt};
@@ -526,14 +547,51 @@ mod tests {
         theirs.write_all(&packet).unwrap();
         // It is killed: its end is noticed before its last request is read.
         client.process_ended();
-        while node
-            .serve_one(&client, &ours, &mut reader, &mut None)
-            .unwrap()
-        {}
+        while node.serve_one(&client, &ours, &mut reader).unwrap() {}
         assert!(!client.state.lock().pending);
         assert_eq!(client.process.waiting.load(Ordering::Relaxed), 0);
         drop((ours, client));
         let mut rest = Vec::new();
         let _ = theirs.read_to_end(&mut rest);
+    }
+
+    /// The home counts an attachment from its first half on. Who has waited for the
+    /// process, and looks, must not find it.
+    #[test]
+    fn what_a_process_was_attaching_is_counted_off_when_its_end_is_worked_off() {
+        let node = solo_node();
+        let (client, ours, mut theirs, mut reader) = greeted(&node);
+        let lookup = Lookup {
+            kind: dipc_wire::Kind::Shm,
+            key: dipc_wire::call::PRIVATE,
+            size: 4096,
+            flags: 0o600,
+        };
+        let id = node
+            .home
+            .create(&client.caller(), lookup, node.home.sharing)
+            .unwrap();
+        let request = Request::Attach {
+            id,
+            flags: 0,
+            need_uffd: false,
+        };
+        theirs
+            .write_all(Encoded::new(&request, 0).unwrap().as_ref())
+            .unwrap();
+        // The packet is read, then served.
+        for _ in 0..2 {
+            assert!(node.serve_one(&client, &ours, &mut reader).unwrap());
+        }
+        let attached = || match node.list()[..] {
+            [ref object] => match object.detail {
+                Detail::Shm { nattch, .. } => nattch,
+                ref other => panic!("{other:?}"),
+            },
+            ref other => panic!("{other:?}"),
+        };
+        assert_eq!(attached(), 1);
+        client.process_ended();
+        assert_eq!(attached(), 0);
     }
 }

@@ -4,7 +4,8 @@
 //! ```text
 //!   begin     shmat, mremap     waits for the home's verdict
 //!   mapped    shmat, mremap     nobody waits
-//!   abandon   instead of it     waits: nothing is left when the program goes on
+//!   abandon   instead of it     waits: nothing is left when the program goes on;
+//!                               of a program that has ended, nobody waits
 //!   inherit   fork, cutting     nobody waits
 //!   detach    shmdt, munmap     waits
 //!   dropped   exit, exec        nobody waits
@@ -18,7 +19,7 @@ use dipc_wire::peer::Message;
 use dipc_wire::sharing::{MAX_QUANTUM, is_granule};
 use dipc_wire::{Errno, ObjectId, Pid};
 
-use super::answer::Asker;
+use super::answer::{Asker, abandon_unheard};
 use super::client::Client;
 use super::identity::Abroad;
 use super::link::Link;
@@ -56,7 +57,7 @@ impl Node {
         }
         self.counters.remote_call();
         let call = Call::Attach { id, flags };
-        match self.ask_home(&client.abroad(), id, call)? {
+        match self.ask_home(client, &client.abroad(), id, call)? {
             (
                 Reply::Attached {
                     size,
@@ -102,6 +103,16 @@ impl Node {
         note_gone(id, gone);
     }
 
+    /// What was begun has failed, and its program is gone. Nobody waits.
+    pub(super) fn abandon_for_dead(&self, client: &Client, id: ObjectId) {
+        let pid = client.pid();
+        if id.home() == self.me.node {
+            note_gone(id, self.abandoned(self.pid(pid), id));
+        } else if let Some(link) = self.peers.link(id.home()) {
+            abandon_unheard(&link, pid, id);
+        }
+    }
+
     pub(super) fn detach_at_home(&self, client: &Client, id: ObjectId) {
         let call = Call::Detach { id, count: 1 };
         let gone = self.tell_home(client, id, call, |pid| self.detached(pid, id, 1));
@@ -114,10 +125,9 @@ impl Node {
             // A segment that is gone has no one to count.
             let _ = self.home.inherit(self.pid(parent), id, count);
         } else if let Some(link) = self.peers.link(id.home()) {
-            let (sender, _) = crossbeam::channel::bounded(1);
-            let nobody = Asker::Thread(sender);
             let parent = Abroad::process(parent);
-            let _ = link.ask(parent.caller(), Call::Inherit { id, count }, &[], nobody);
+            let call = Call::Inherit { id, count };
+            let _ = link.ask(parent.caller(), call, &[], Asker::nobody());
         }
     }
 
@@ -156,7 +166,7 @@ impl Node {
         if id.home() == self.me.node {
             return here(self.pid(client.pid()));
         }
-        match self.ask_home(&Abroad::process(client.pid()), id, call)? {
+        match self.ask_home(client, &Abroad::process(client.pid()), id, call)? {
             (Reply::Done, _) => Ok(()),
             _ => Err(Errno::EPROTO),
         }
@@ -178,16 +188,17 @@ impl Node {
         Ok(())
     }
 
-    /// Asks another home for one of its programs, and waits. EINVAL: the home
-    /// is dead, and the object with it.
-    pub(super) fn ask_home(
+    /// Asks another home for a program, and waits. EINVAL: the home is dead, and
+    /// the object with it. EIDRM: it has just died, or the program has.
+    fn ask_home(
         &self,
+        client: &Client,
         caller: &Abroad,
         id: ObjectId,
         call: Call,
     ) -> Result<(Reply<'static>, Arc<Link>), Errno> {
         let link = self.peers.link(id.home()).ok_or(Errno::EINVAL)?;
-        let answer = link.ask_and_wait(caller.caller(), call, &[]);
+        let answer = client.errand.run(&link, caller, call);
         match answer.ok_or(Errno::EIDRM)? {
             Reply::Failed(errno) => Err(errno),
             reply => Ok((reply, link)),

@@ -11,9 +11,9 @@
 //! are in can go on. The kernel gives the lowest number that is free: the number
 //! of a new descriptor says how many are in use.
 //!
-//! Two never wait for one: who connects, and would wait for its answer; and a
-//! fork, for which its parent waits, and whoever protects its pages. For each
-//! there is a [`Spare`].
+//! Three never wait for one: a program that connects, and would wait for its answer;
+//! a node that does; and a fork, for which its parent waits, and whoever protects its
+//! pages. For each there is a [`Spare`].
 
 use std::fs::File;
 use std::io;
@@ -24,10 +24,15 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::{Condvar, Mutex};
 
+use crate::kernel::is_shortage;
+
 /// How many are kept from newcomers: a share of the limit, within these bounds.
 const SHARE: u64 = 8;
 const LEAST_KEPT: u64 = 32;
 const MOST_KEPT: u64 = 1024;
+/// How long nobody is accepted when not even the spare descriptor was to be had,
+/// and does not come back.
+const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// The descriptors of this process.
 pub(crate) struct Descriptors {
@@ -35,8 +40,12 @@ pub(crate) struct Descriptors {
     limit: u64,
     /// Whether it was said that they are short.
     said: AtomicBool,
-    /// For whoever connects.
+    /// Whether it was said that nobody can be accepted.
+    said_closed: AtomicBool,
+    /// For a program that connects.
     pub(crate) for_newcomer: Spare,
+    /// For a node that connects.
+    pub(crate) for_peer: Spare,
     /// For the event of a fork.
     pub(crate) for_birth: Spare,
 }
@@ -60,7 +69,9 @@ impl Descriptors {
         Descriptors {
             limit,
             said: AtomicBool::new(false),
+            said_closed: AtomicBool::new(false),
             for_newcomer: Spare::new(),
+            for_peer: Spare::new(),
             for_birth: Spare::new(),
         }
     }
@@ -77,6 +88,36 @@ impl Descriptors {
     /// and so may take half of what is kept from newcomers.
     pub(crate) fn admit_birth(&self, child: impl AsFd) -> bool {
         self.leaves(child, self.kept() / 2)
+    }
+
+    /// Waits for the next connection, by `accept`. Where there is no descriptor for
+    /// it, it comes by the spare one: whoever connects would wait for its answer,
+    /// also when that is a refusal.
+    pub(crate) fn accept<T>(&self, spare: &Spare, accept: impl Fn() -> io::Result<T>) -> T {
+        loop {
+            let accepted = accept().or_else(|error| {
+                if !is_shortage(&error) {
+                    return Err(error);
+                }
+                self.say_short();
+                spare.lend(&accept)
+            });
+            spare.refill();
+            match accepted {
+                Ok(connection) => {
+                    self.said_closed.store(false, Ordering::Relaxed);
+                    return connection;
+                }
+                // It has gone again before its turn came.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // Others are being turned away by it; or the machine has no file or
+                // memory for anybody. Who connects waits until it has.
+                Err(error) => {
+                    self.say_closed(&error);
+                    spare.await_return(SHORTAGE);
+                }
+            }
+        }
     }
 
     fn kept(&self) -> u64 {
@@ -104,6 +145,20 @@ impl Descriptors {
             "a program is turned away: too few of this daemon's descriptors are left (a process \
              that uses shared memory takes 5). End programs, or raise the hard limit on open \
              files (ulimit -Hn, LimitNOFILE= in a systemd unit) and restart dipcd"
+        );
+    }
+}
+
+impl Descriptors {
+    /// For people, once until somebody is accepted again.
+    fn say_closed(&self, error: &io::Error) {
+        if self.said_closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!(
+            %error,
+            "a connection cannot be accepted now: it waits until one can. If this machine is \
+             out of files or memory, end programs"
         );
     }
 }

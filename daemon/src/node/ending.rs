@@ -95,8 +95,8 @@ impl Node {
         // From here on not even an acknowledgement is sent.
         for asker in link.lose().into_iter().filter_map(|pending| match pending {
             Pending::Call(asker @ (Asker::Client(_) | Asker::Peer { .. })) => Some(asker),
-            // A thread that waits finds its channel closed.
-            Pending::Call(Asker::Thread(_)) | Pending::Rows(_) => None,
+            // A thread that waits finds its channel closed, and who came late is gone.
+            Pending::Call(Asker::Thread(_) | Asker::Late { .. }) | Pending::Rows(_) => None,
         }) {
             // The object is lost with its home, as if it had been removed.
             asker.fail(Errno::EIDRM);

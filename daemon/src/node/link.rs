@@ -151,13 +151,28 @@ impl Link {
     /// Sends one message. An error means that the link is lost: its reader is
     /// about to say so.
     pub(crate) fn send(&self, message: &Message<'_>, payload: &[u8]) -> Result<(), Closed> {
+        self.send_by(message, payload, Outbox::send)
+    }
+
+    /// The same for a payload that has left this node's memory with it: however
+    /// much of it is queued, the peer is not to blame.
+    pub(crate) fn send_moved(&self, message: &Message<'_>, payload: &[u8]) -> Result<(), Closed> {
+        self.send_by(message, payload, Outbox::send_moved)
+    }
+
+    fn send_by(
+        &self,
+        message: &Message<'_>,
+        payload: &[u8],
+        send: impl FnOnce(&Arc<Outbox>, [&[u8]; 2]) -> Result<(), Closed>,
+    ) -> Result<(), Closed> {
         let header = Encoded::new(message, payload.len()).map_err(|error| {
             tracing::error!(%error, ?message, "a message that cannot be sent");
             Closed
         })?;
         let header = header.as_ref();
         self.counters.sent(header.len() + payload.len());
-        self.outbox.send([header, payload])
+        send(&self.outbox, [header, payload])
     }
 
     /// Sends a call whose answer goes to `asker`. Returns the call's tag, or
@@ -211,6 +226,19 @@ impl Link {
     /// Who waits for this answer.
     pub(crate) fn take(&self, tag: u64) -> Option<Pending> {
         self.pending.lock().as_mut()?.remove(&tag)
+    }
+
+    /// What is not answered yet is for `asker` from now on; who waited for it hears
+    /// that nothing comes.
+    pub(crate) fn redirect(&self, tag: u64, asker: Asker) {
+        if let Some(pending) = self
+            .pending
+            .lock()
+            .as_mut()
+            .and_then(|all| all.get_mut(&tag))
+        {
+            *pending = Pending::Call(asker);
+        }
     }
 
     /// Something has come from the peer.

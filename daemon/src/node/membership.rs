@@ -171,23 +171,18 @@ impl Node {
         let node = self.clone();
         thread::Builder::new().name("peers".into()).spawn(move || {
             loop {
-                match listener.accept() {
-                    Ok((stream, address)) => {
-                        let node = node.clone();
-                        let spawned = thread::Builder::new().spawn(move || {
-                            if let Err(error) = node.let_in(stream) {
-                                tracing::warn!(%address, %error, "a connection is refused");
-                            }
-                        });
-                        if let Err(error) = spawned {
-                            tracing::error!(%error, "no thread to let a peer in");
-                        }
+                let spare = &node.descriptors.for_peer;
+                let (stream, address) = node.descriptors.accept(spare, || listener.accept());
+                let newcomer = node.clone();
+                let spawned = thread::Builder::new().spawn(move || {
+                    if let Err(error) = newcomer.let_in(stream) {
+                        tracing::warn!(%address, %error, "a connection is refused");
                     }
-                    Err(error) => {
-                        tracing::error!(%error, "a peer cannot be let in");
-                        // Out of descriptors: wait until one may have come back.
-                        thread::sleep(AGAIN);
-                    }
+                    newcomer.descriptors.for_peer.refill();
+                });
+                if let Err(error) = spawned {
+                    // It hears the end of its connection, and is the one to go.
+                    tracing::error!(%address, %error, "a node is refused: no thread for it");
                 }
             }
         })?;

@@ -7,10 +7,11 @@
 //! | [`calls`] | where a call goes: to this home or another |
 //! | [`home`] | the objects whose home is this node |
 //! | [`attach`] | `shmat`, `fork` and the end of local programs |
-//! | [`counting`] | what a segment's home is told of attachments |
+//! | [`counting`], [`errand`] | what a segment's home is told of attachments, and who waits for it |
 //! | [`changes`] | `shmdt`, `munmap`, `mprotect`, `madvise` and `mremap` of attachments |
 //! | [`segments`] | the segments in use here: faults and coherence messages |
 //! | [`pieces`] | granules too large for one frame |
+//! | [`watching`], [`reserve`] | who reads the faults, and who does so where threads are short |
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
 //! | [`names`] | the referee's client |
 //! | [`membership`], [`ending`] | nodes that come, and nodes that go |
@@ -35,6 +36,7 @@ mod counters;
 mod counting;
 mod descriptors;
 mod ending;
+mod errand;
 mod guard;
 mod heartbeat;
 mod home;
@@ -50,6 +52,7 @@ mod peers;
 mod pieces;
 mod process;
 mod reader;
+mod reserve;
 mod segments;
 mod start;
 mod sysvipc;
@@ -57,6 +60,7 @@ mod sysvipc;
 mod testing;
 mod timer;
 mod users;
+mod watching;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,6 +82,7 @@ use home::Home;
 use names::Names;
 use peers::Peers;
 use process::Processes;
+use reserve::Reserve;
 use segments::Segments;
 use timer::Timer;
 
@@ -142,6 +147,7 @@ pub(crate) struct Node {
     pub(crate) counters: Arc<Counters>,
     pub(crate) keeper: Keeper,
     pub(crate) descriptors: Descriptors,
+    pub(crate) reserve: Arc<Reserve>,
     pub(crate) late: segments::Late,
     pub(crate) faults: attach::FaultService,
     pub(crate) bequests: attach::Bequests,

@@ -503,7 +503,7 @@ mod tests {
             keys: Vec::new(),
             weights: Vec::new(),
             members: Vec::new(),
-            ended: vec![(node, incarnation)],
+            lost: vec![(node, incarnation)],
         });
         let mut buffer = FrameBuffer::new();
         let mut heard = Vec::new();

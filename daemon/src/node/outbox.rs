@@ -49,6 +49,9 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct Queue {
     bytes: VecDeque<u8>,
+    /// How many bytes of the limit were moved here from other memory, since the
+    /// queue was empty.
+    moved: usize,
     draining: bool,
     closed: bool,
 }
@@ -83,13 +86,29 @@ impl Outbox {
         self.send_with(parts, &[])
     }
 
+    /// The same for what is freed elsewhere as it is queued here: it takes no more
+    /// memory than before, and does not count for the limit.
+    pub(crate) fn send_moved(self: &Arc<Self>, parts: [&[u8]; 2]) -> Result<(), Closed> {
+        let mut queue = self.queue.lock();
+        queue.moved += parts[0].len() + parts[1].len();
+        self.send_locked(&mut queue, parts, &[])
+    }
+
     /// The same with descriptors, which travel with the first byte.
     pub(crate) fn send_with(
         self: &Arc<Self>,
         parts: [&[u8]; 2],
         descriptors: &[i32],
     ) -> Result<(), Closed> {
-        let mut queue = self.queue.lock();
+        self.send_locked(&mut self.queue.lock(), parts, descriptors)
+    }
+
+    fn send_locked(
+        self: &Arc<Self>,
+        queue: &mut Queue,
+        parts: [&[u8]; 2],
+        descriptors: &[i32],
+    ) -> Result<(), Closed> {
         if queue.closed {
             return Err(Closed);
         }
@@ -98,24 +117,25 @@ impl Outbox {
             match self.try_send(parts, descriptors) {
                 Ok(count) => sent = count,
                 Err(Errno::EAGAIN) if descriptors.is_empty() => {}
-                Err(_) => return Err(self.close_locked(&mut queue)),
+                Err(_) => return Err(self.close_locked(queue)),
             }
         } else if !descriptors.is_empty() {
             // Who asks for descriptors before it has read its answers is no
             // client of ours.
-            return Err(self.close_locked(&mut queue));
+            return Err(self.close_locked(queue));
         }
         for part in parts {
             let skip = sent.min(part.len());
             sent -= skip;
             queue.bytes.extend(&part[skip..]);
         }
-        if queue.bytes.len() > self.limit {
-            return Err(self.close_locked(&mut queue));
-        }
-        if !queue.bytes.is_empty() && !queue.draining {
+        if queue.bytes.is_empty() {
+            queue.moved = 0;
+        } else if queue.bytes.len() > self.limit.saturating_add(queue.moved) {
+            return Err(self.close_locked(queue));
+        } else if !queue.draining {
             queue.draining = true;
-            self.spawn_drain(&mut queue);
+            self.spawn_drain(queue);
         }
         Ok(())
     }
@@ -193,8 +213,10 @@ impl Outbox {
                 }
             }
             if queue.bytes.is_empty() || queue.closed {
-                queue.bytes = VecDeque::new();
                 queue.draining = false;
+                queue.moved = 0;
+                // What a large queue took is not kept for the next one.
+                queue.bytes = VecDeque::new();
                 return;
             }
             drop(queue);
@@ -318,6 +340,22 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         outbox.announce();
         assert_eq!(b.read(&mut got).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_moved_into_the_queue_does_not_count_until_it_is_empty_again() {
+        let (a, mut b) = UnixStream::pair().unwrap();
+        let outbox = Outbox::new(a.into(), Cut::Nowhere, 1 << 20);
+        let piece = vec![7u8; 100_000];
+        for _ in 0..100 {
+            outbox.send_moved([&piece, &[]]).unwrap();
+        }
+        outbox.send([&[8], &[]]).unwrap();
+        let mut got = vec![0; 100 * piece.len() + 1];
+        b.read_exact(&mut got).unwrap();
+        assert_eq!((got[0], got.last()), (7, Some(&8)));
+        // Who drains it sees that it is empty before it gives the lock back.
+        assert!((0..100).any(|_| outbox.send([&piece, &[]]).is_err()));
     }
 
     #[test]

@@ -19,7 +19,6 @@ use dipc_wire::coherence::{Content, Message};
 use dipc_wire::peer;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId, ObjectId};
-use nix::poll::PollTimeout;
 use parking_lot::{Mutex, RwLock};
 
 use super::link::Link;
@@ -164,24 +163,6 @@ impl Segments {
 }
 
 impl Node {
-    /// Starts the thread that serves a space's faults.
-    pub(crate) fn watch(self: &Arc<Self>, space: Arc<Space>) -> io::Result<()> {
-        let node = self.clone();
-        let name = format!("faults-{}", space.pid().unwrap_or(0));
-        thread::Builder::new()
-            .name(name)
-            .stack_size(256 << 10)
-            .spawn(move || {
-                while !space
-                    .uffd
-                    .await_event(Some(space.ended()), PollTimeout::NONE)
-                {
-                    node.news(node.spaces.read(&space, &*node));
-                }
-            })?;
-        Ok(())
-    }
-
     /// Starts the thread for what was read in passing.
     pub(crate) fn watch_late(self: &Arc<Self>) -> io::Result<()> {
         let node = self.clone();
@@ -295,9 +276,18 @@ impl Node {
         if let Some(segment) = self.segments.get(id) {
             return Ok(Some(segment));
         }
-        let ours = self.home.shape(id);
-        let entered = ours.map(|shape| self.segments.enter(self.me, id, shape));
-        entered.transpose().map_err(|error| error.to_string())
+        let Some(shape) = self.home.shape(id) else {
+            return Ok(None);
+        };
+        let entered = self.segments.enter(self.me, id, shape);
+        let segment = entered.map_err(|error| error.to_string())?;
+        // IPC_RMID, by another thread, takes it out of the home first and then out
+        // of the table, where it may not have found it.
+        if self.home.shape(id).is_none() {
+            self.forget_segment(id);
+            return Ok(None);
+        }
+        Ok(Some(segment))
     }
 
     /// A granule's time quantum is over.
@@ -422,10 +412,7 @@ impl Node {
                     content,
                 } => {
                     let bytes = (content == Content::Data).then_some(payload);
-                    let done = memory.install(granule, access, bytes, &self.spaces, self);
-                    if let Err(error) = done {
-                        self.die(&format!("no memory for a page of shared memory: {error}"));
-                    }
+                    memory.install(granule, access, bytes, &self.spaces, self);
                 }
                 Action::Permit { granule, access } => {
                     memory.permit(granule, access, &self.spaces, self);
@@ -454,11 +441,20 @@ impl Node {
         let Some(link) = self.peers.link(to) else {
             return;
         };
+        // An evicted page is freed here as it is queued.
+        let evicted = matches!(message, Message::Evict { .. });
+        let send = |message: &peer::Message<'_>, bytes: &[u8]| {
+            let _ = if evicted {
+                link.send_moved(message, bytes)
+            } else {
+                link.send(message, bytes)
+            };
+        };
         let (pieces, end) = cut(bytes);
         for piece in pieces {
-            let _ = link.send(&peer::Message::Piece { id }, piece);
+            send(&peer::Message::Piece { id }, piece);
         }
-        let _ = link.send(&peer::Message::Coherence { id, message }, end);
+        send(&peer::Message::Coherence { id, message }, end);
     }
 }
 

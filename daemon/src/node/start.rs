@@ -27,6 +27,7 @@ use super::home::Home;
 use super::names::{JoinError, Joined, Names, Referee, join};
 use super::peers::Peers;
 use super::process::Processes;
+use super::reserve::Reserve;
 use super::segments::{Late, Segments};
 use super::timer::Timer;
 use super::users::Users;
@@ -152,6 +153,7 @@ fn serve(
         .run(move |task| at.happens(task))
         .map_err(&threads)?;
     node.watch_late().map_err(&threads)?;
+    node.reserve.run().map_err(&threads)?;
     let at = node.clone();
     node.processes
         .watch(move |process| at.process_ended(process))
@@ -241,6 +243,7 @@ pub(super) fn assemble(
         counters: Arc::new(Counters::default()),
         keeper,
         descriptors: Descriptors::new(),
+        reserve: Arc::new(Reserve::new().map_err(system("cannot wait for events"))?),
         late: Late::new(),
         faults: fault_service(),
         bequests: Bequests::default(),

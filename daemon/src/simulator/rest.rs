@@ -169,7 +169,7 @@ impl Cluster {
                 };
                 for (granule, entry) in protocol.directory().into_iter().flat_map(|it| it.entries())
                 {
-                    if entry.transaction().is_some() || entry.queued() > 0 {
+                    if entry.transaction().is_some() || entry.queue().next().is_some() {
                         return Err(format!("granule {granule} of {id:?} is never done with"));
                     }
                     let known: BTreeSet<_> = entry.readers().iter().collect();

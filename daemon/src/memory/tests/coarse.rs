@@ -30,14 +30,12 @@ impl Daemon {
         let bytes = payload(pages);
         assert!(self.memory.accepts(granule, &bytes));
         self.memory
-            .install(granule, access, Some(&bytes), &self.spaces, &self.forks)
-            .unwrap();
+            .install(granule, access, Some(&bytes), &self.spaces, &self.forks);
     }
 
     fn install_zeros(&mut self, access: Access) {
         self.memory
-            .install(0, access, None, &self.spaces, &self.forks)
-            .unwrap();
+            .install(0, access, None, &self.spaces, &self.forks);
     }
 
     /// Reads a page by a thread of its own, and lets it have what is there.

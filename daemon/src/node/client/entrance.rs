@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
+use crossbeam::channel::bounded;
 use dipc_wire::frame::Encoded;
 use dipc_wire::local::{Hello, HelloReply, MAGIC, VERSION};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt};
@@ -12,18 +12,16 @@ use parking_lot::Mutex;
 use socket2::Socket;
 
 use super::super::Node;
+use super::super::errand::Errand;
 use super::super::identity::{Ids, Thread};
 use super::super::outbox::{Cut, Outbox, send_blocking};
 use super::super::reader::Reader;
+use super::refusal::no_room;
 use super::{Client, ClientError};
-use crate::kernel::is_shortage;
 
 /// More unread bytes than this, and a program is given up: it asks one thing at
 /// a time, so it has one answer to read.
 const BACKLOG: usize = 64 << 20;
-/// How long nobody is accepted when not even the spare descriptor was to be had,
-/// and does not come back.
-const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// Serves local programs, for ever.
 pub(in crate::node) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Result<()> {
@@ -33,41 +31,46 @@ pub(in crate::node) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Re
         .spawn(move || {
             loop {
                 let spare = &node.descriptors.for_newcomer;
-                let accepted = listener.accept().or_else(|error| {
-                    if !is_shortage(&error) {
-                        return Err(error);
-                    }
-                    node.descriptors.say_short();
-                    spare.lend(|| listener.accept())
-                });
-                spare.refill();
-                match accepted {
-                    Ok((stream, _)) => {
-                        let node = node.clone();
-                        let serve = move || {
-                            let spare = &node.descriptors.for_newcomer;
-                            if node.serve_client(&stream) {
-                                drop(stream);
-                                spare.refill();
-                            } else {
-                                spare.keep(stream.into());
-                            }
-                        };
-                        let spawned = thread::Builder::new().stack_size(256 << 10).spawn(serve);
-                        if let Err(error) = spawned {
-                            tracing::error!(%error, "a program is turned away: no more threads");
-                        }
-                    }
-                    // Others are being turned away by it.
-                    Err(error) if is_shortage(&error) => spare.await_return(SHORTAGE),
-                    Err(error) => tracing::error!(%error, "a program is turned away"),
-                }
+                let accepted = node.descriptors.accept(spare, || listener.accept());
+                node.begin_client(accepted.0);
             }
         })?;
     Ok(())
 }
 
 impl Node {
+    /// Serves a connection by a thread of its own, or turns it away.
+    fn begin_client(self: &Arc<Self>, stream: Socket) {
+        // It is given the connection when it is there: what a thread would have
+        // got that cannot be made is lost.
+        let (give, take) = bounded::<Socket>(1);
+        let node = self.clone();
+        let serve = move || {
+            let Ok(stream) = take.recv() else {
+                return;
+            };
+            let spare = &node.descriptors.for_newcomer;
+            if node.serve_client(&stream) {
+                drop(stream);
+                spare.refill();
+            } else {
+                spare.keep(stream.into());
+            }
+        };
+        match thread::Builder::new().stack_size(256 << 10).spawn(serve) {
+            // It waits for nothing else.
+            Ok(_) => drop(give.send(stream)),
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    "a program is turned away: no thread for it. Raise the limit on processes \
+                     (ulimit -u, TasksMax= in a systemd unit) and restart dipcd"
+                );
+                self.turn_away(stream);
+            }
+        }
+    }
+
     /// Serves a connection to its end; false when it was not let in.
     fn serve_client(self: &Arc<Self>, stream: &Socket) -> bool {
         let greeted = getsockopt(stream, sockopt::PeerCredentials)
@@ -85,9 +88,8 @@ impl Node {
                 return false;
             }
         };
-        let mut attaching = None;
         let end = loop {
-            match self.serve_one(&client, stream, &mut reader, &mut attaching) {
+            match self.serve_one(&client, stream, &mut reader) {
                 Ok(true) => {}
                 Ok(false) => break None,
                 Err(error) => break Some(error),
@@ -98,9 +100,7 @@ impl Node {
             tracing::warn!(pid = client.process.pid, %error, "a program's connection is closed");
         }
         client.ended(unread);
-        if let Some(attaching) = attaching {
-            self.abandon(&client, attaching);
-        }
+        client.leave_attaching();
         self.reap_spaces(&client.process);
         true
     }
@@ -129,9 +129,8 @@ impl Node {
         let room = copy.as_ref().is_ok_and(|copy| self.descriptors.admit(copy));
         let accepted = same_version && room;
         let reply = HelloReply {
-            version: VERSION,
             accepted,
-            node: self.me.node,
+            ..no_room(self.me.node)
         };
         if !same_version {
             tracing::warn!(
@@ -142,6 +141,7 @@ impl Node {
             );
         }
         let (Ok(copy), true) = (copy, accepted) else {
+            self.meet_stranger(stream);
             let reply = Encoded::new(&reply, 0)?;
             send_blocking(stream, [reply.as_ref(), &[]]).map_err(io_errno)?;
             return Ok(None);
@@ -169,6 +169,8 @@ impl Node {
             ids: Mutex::new(ids),
             state: Mutex::default(),
             serving: Mutex::default(),
+            attaching: Mutex::default(),
+            errand: Errand::default(),
         });
         client.process.connected(&client);
         client

@@ -246,7 +246,7 @@ fn explore(what: &str, keys: i32, left: Left) {
     let checker = cluster.checker().threads(2);
     let checker = checker.finish_when(HasDiscoveries::AnyFailures);
     let checker = checker.target_state_count(MOST).spawn_bfs().join();
-    for (property, path) in checker.discoveries() {
+    if let Some((property, path)) = checker.discoveries().into_iter().next() {
         let failure = path.last_state().failure.clone();
         panic!(
             "`{property}` does not hold: {:#?} {failure:?}",

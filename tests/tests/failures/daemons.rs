@@ -1,10 +1,9 @@
-//! Daemons and referees that die. A node's objects die with it; who waits for
-//! them or touches them hears so; nobody else notices.
+//! A dipcd that is killed, and with it all that has its home there: who waits for it or
+//! touches it hears so; nobody else notices.
 
-use dipc_tests::cluster::Options;
-use dipc_tests::observe::{exists, waits_for_page};
-use dipc_tests::{CREATE, Cluster, FIND, Mode, Program, UNDO, in_each_mode, wait};
-use nix::sys::signal::Signal;
+use dipc_tests::{Mode, in_each_mode};
+
+use super::*;
 
 in_each_mode!(
     memory_of_a_killed_node_is_sigbus_and_that_of_others_goes_on,
@@ -14,35 +13,6 @@ in_each_mode!(
     who_waits_for_a_page_of_a_node_that_is_killed_gets_sigbus,
     a_program_that_waits_for_a_page_when_its_own_daemon_is_killed_gets_sigbus,
 );
-
-const PAGE: i64 = 4096;
-
-/// Three nodes, of which a silent one is dead soon.
-fn impatient() -> Cluster {
-    Cluster::with(Options {
-        timeout: "2s",
-        ..Options::nodes(3)
-    })
-}
-
-fn segment(program: &mut Program, pages: i64) -> i64 {
-    program.must(format!("shmget 0 {} {CREATE}", pages * PAGE))
-}
-
-fn attach(programs: &mut [&mut Program], id: i64) -> i64 {
-    let slots: Vec<i64> = programs
-        .iter_mut()
-        .map(|p| p.must(format!("shmat {id} 0")))
-        .collect();
-    assert!(slots.iter().all(|slot| *slot == slots[0]));
-    slots[0]
-}
-
-/// Node 2's death as nodes 1 and 3 hear of it.
-fn until_alone(cluster: &Cluster) {
-    cluster.until_peers(1, 1);
-    cluster.until_peers(3, 1);
-}
 
 #[test]
 fn waits_at_a_killed_node_end_with_eidrm_and_its_objects_are_gone() {
@@ -259,30 +229,6 @@ fn programs_of_a_killed_daemon_get_errors_and_keep_what_is_local() {
 }
 
 #[test]
-fn a_silent_node_is_dead_after_the_time_out_and_ends_when_it_wakes() {
-    let mut cluster = impatient();
-    let [mut one, mut two, mut three] = [1, 2, 3].map(|n| cluster.program(n));
-    let set = two.must(format!("semget 0 1 {CREATE}"));
-    let memory = segment(&mut two, 1);
-    attach(&mut [&mut one, &mut two], memory);
-    two.must("poke 0 0 5");
-    one.begin(format!("semop {set} 0:-1"));
-    cluster.node(1).until_blocked(&one);
-    cluster.node(2).stop();
-    assert_eq!(one.answer(), "! EIDRM");
-    assert_eq!(one.ask("peek 0 0"), "! SIGBUS");
-    until_alone(&cluster);
-    assert_eq!(three.ask(format!("semop {set} 0:1")), "! EINVAL");
-    cluster.node(2).signal(Signal::SIGCONT);
-    assert!(!cluster.node_ended(2).success());
-    wait::until("node 2's own program has lost its memory", || {
-        let answer = two.ask("peek 0 0");
-        assert!(answer == "= 5" || answer == "! SIGBUS", "{answer:?}");
-        answer == "! SIGBUS"
-    });
-}
-
-#[test]
 fn a_node_that_comes_back_is_a_new_one_under_its_old_name() {
     let mut cluster = Cluster::start(3);
     let [mut one, mut two] = [1, 2].map(|n| cluster.program(n));
@@ -310,76 +256,6 @@ fn a_node_that_comes_back_is_a_new_one_under_its_old_name() {
 }
 
 #[test]
-fn a_referee_that_is_killed_and_restarted_is_not_noticed_by_running_programs() {
-    // Long enough for nodes to find the new referee on a busy machine.
-    let mut cluster = Cluster::with(Options {
-        timeout: "5s",
-        ..Options::nodes(3)
-    });
-    let mut programs: Vec<Program> = (1..=3).map(|node| cluster.program(node)).collect();
-    let set = programs[1].must(format!("semget 0x5e7 1 {CREATE}"));
-    let memory = segment(&mut programs[0], 1);
-    attach(&mut programs.iter_mut().collect::<Vec<_>>(), memory);
-    programs[2].begin(format!("semop {set} 0:-1"));
-    cluster.node(3).until_blocked(&programs[2]);
-    let lives: Vec<_> = cluster
-        .nodes()
-        .iter()
-        .map(|node| node.own_status().unwrap())
-        .collect();
-    cluster.kill_referee();
-    for value in 1..100 {
-        programs[0].must(format!("poke 0 0 {value}"));
-        assert_eq!(programs[1].must("peek 0 0"), value);
-        programs[0].must(format!("semop {set} 0:2"));
-        programs[1].must(format!("semop {set} 0:-1"));
-        programs[1].must(format!("setval {set} 0 0"));
-        if value == 1 {
-            assert_eq!(programs[2].answer(), "= 0");
-        }
-    }
-    programs[2].begin(format!("semop {set} 0:-1"));
-    cluster.node(3).until_blocked(&programs[2]);
-    cluster.restart_referee();
-    let new = wait::until_some("a new key can be made", || {
-        let answer = programs[0].ask(format!("semget 0x9e4 1 {CREATE}"));
-        answer.succeeded().then(|| answer.number())
-    });
-    assert_eq!(programs[1].must(format!("semget 0x9e4 1 {FIND}")), new);
-    assert!(programs[2].is_silent());
-    assert_eq!(
-        programs[0].must(format!("semget 0x5e7 1 {CREATE}")),
-        set,
-        "an old key is known"
-    );
-    assert_eq!(
-        programs[0].ask(format!("semget 0x5e7 1 {}", CREATE | 0o2000)),
-        "! EEXIST"
-    );
-    programs[1].must(format!("semop {set} 0:1"));
-    assert_eq!(programs[2].answer(), "= 0");
-    for (node, life) in cluster.nodes().iter().zip(lives) {
-        assert_eq!(node.own_status().unwrap().incarnation, life.incarnation);
-    }
-}
-
-#[test]
-fn a_node_joins_after_the_referee_was_restarted() {
-    let mut cluster = Cluster::with(Options {
-        timeout: "5s",
-        ..Options::nodes(2)
-    });
-    cluster.kill_referee();
-    cluster.restart_referee();
-    let third = cluster
-        .try_node(3, &[])
-        .expect("the new referee takes a newcomer");
-    let [mut one, mut three] = [cluster.program(1), third.program()];
-    let set = three.must(format!("semget 0x3 1 {CREATE}"));
-    assert_eq!(one.must(format!("semget 0x3 1 {FIND}")), set);
-}
-
-#[test]
 fn sigterm_ends_a_daemon_in_order_and_the_others_go_on() {
     let mut cluster = Cluster::start(3);
     let [mut one, mut two, mut three] = [1, 2, 3].map(|n| cluster.program(n));
@@ -401,46 +277,6 @@ fn sigterm_ends_a_daemon_in_order_and_the_others_go_on() {
     until_alone(&cluster);
     let new = three.must(format!("semget 0x2 1 {CREATE}"));
     assert_eq!(one.must(format!("semget 0x2 1 {FIND}")), new);
-}
-
-#[test]
-fn a_second_daemon_on_a_socket_is_refused_and_the_first_goes_on() {
-    let cluster = Cluster::start(1);
-    let socket = cluster.node(1).socket.display().to_string();
-    let refusal = cluster
-        .try_node(2, &["--socket", &socket])
-        .expect_err("the socket is taken");
-    assert_eq!(refusal.status.code(), Some(1));
-    let pid = cluster.node(1).pid().to_string();
-    for part in ["serves", socket.as_str(), pid.as_str()] {
-        assert!(refusal.message.contains(part), "{refusal:?}");
-    }
-    let mut one = cluster.program(1);
-    one.must(format!("semget 0 1 {CREATE}"));
-}
-
-#[test]
-fn a_name_that_a_living_node_has_is_refused() {
-    let cluster = Cluster::start(1);
-    let refusal = cluster
-        .try_node(2, &["--name", "node1"])
-        .expect_err("the name is taken");
-    assert_eq!(refusal.status.code(), Some(1));
-    assert!(refusal.message.contains("node1"), "{refusal:?}");
-    assert!(cluster.node(1).own_status().is_some());
-}
-
-#[test]
-fn a_referee_that_is_not_there_is_named_in_a_clear_message() {
-    let cluster = Cluster::start(0);
-    // Nobody listens on port 1 of this machine.
-    let refusal = cluster
-        .try_node(1, &["--referee", "127.0.0.1:1", "--timeout", "200ms"])
-        .expect_err("there is no referee");
-    assert_eq!(refusal.status.code(), Some(1));
-    for part in ["127.0.0.1:1", "dipc-referee"] {
-        assert!(refusal.message.contains(part), "{refusal:?}");
-    }
 }
 
 #[test]
