@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::SigSet;
 use nix::unistd::{geteuid, pause};
 
 use crate::failure::{Doing, Failure, Result};
@@ -137,10 +138,13 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         ip(&member_side(place))?;
     }
     enter(&switch)?;
+    // Whoever started us may have waited for signals itself, with these blocked.
+    let none = SigSet::empty().thread_set_mask();
+    none.doing(|| "cannot unblock signals".into())?;
     let words: Vec<String> = held.iter().map(|(place, _)| place.written()).collect();
     print(&format!("ready {}\n", words.join(" ")))?;
     loop {
-        // SIGTERM ends this process by its default, and no signal is handled.
+        // Until SIGTERM ends this process, as it does those who handle no signal.
         pause();
     }
 }

@@ -7,6 +7,9 @@
 //!               └─ Program   a process driven line by line (programs/ipc/)
 //! ```
 //!
+//! With a [`Network`] each node is in a network namespace of its own, and links can
+//! be cut.
+//!
 //! A test drives [`Program`]s step by step and so decides every order itself.
 //! Where it must know that a call waits, it looks at what can be observed from
 //! outside ([`Node::until_blocked`], GETNCNT), with a deadline ([`wait::until`]);
@@ -20,6 +23,7 @@ pub mod apart;
 pub mod artifacts;
 pub mod cluster;
 pub mod cost;
+pub mod network;
 pub mod observe;
 pub mod process;
 pub mod program;
@@ -31,6 +35,7 @@ pub mod wait;
 pub use accounts::Accounts;
 pub use cluster::{Cluster, Node, Options};
 pub use cost::Cost;
+pub use network::Network;
 pub use program::{Answer, Program};
 
 /// `IPC_CREAT | IPC_DIPC | 0600`: what most tests create objects with.

@@ -40,7 +40,10 @@ impl Node {
                         },
                         Ok(None) => match stream.read(buffer.space()) {
                             Ok(0) => break "it closed the connection".into(),
-                            Ok(count) => buffer.filled(count),
+                            Ok(count) => {
+                                link.lives();
+                                buffer.filled(count);
+                            }
                             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                             Err(error) => break error.to_string(),
                         },
