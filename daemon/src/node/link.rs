@@ -123,8 +123,9 @@ pub(crate) fn hear_hello(
 }
 
 /// No Nagle delay, and no wait beyond the time-out for a peer that is silent or
-/// does not take what it is sent. What does not come through is sent again often: with TCP's own doubling pauses a link that
-/// heals in time would be given up before the next attempt.
+/// does not take what it is sent. What does not come through is sent again often:
+/// with TCP's own doubling pauses a link that heals in time could be given up before
+/// the next attempt.
 pub(crate) fn tune(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(timeout))?;
