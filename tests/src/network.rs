@@ -54,8 +54,8 @@ pub fn can_be_made(what: &str) -> bool {
 /// All that is used of the kernel; it is gone with the namespace.
 const TRIAL: &str = "
     ip link add br0 type bridge
-    ip link add a type veth peer name b
-    tc qdisc add dev a root tbf rate 1mbit burst 16kb latency 100ms";
+    ip link add veth1 type veth peer name veth2
+    tc qdisc add dev veth1 root tbf rate 1mbit burst 16kb latency 100ms";
 
 impl Network {
     /// A network for the referee and so many nodes.

@@ -13,6 +13,7 @@
 use std::process::Command;
 
 use dipc_tests::cluster::Options;
+use dipc_tests::observe::are_at_rest;
 use dipc_tests::{CREATE, Cluster, Cost, FIND, Network, Program, UNDO, artifacts, network, wait};
 use serde_json::Value;
 
@@ -73,6 +74,9 @@ impl Stage {
         }
         actors[0].must(format!("poke 0 {BOTH} {SHARED}"));
         assert_eq!(actors[1].must(format!("peek 0 {BOTH}")), SHARED);
+        // At a thread's first call to another node dipcd opens its folder in /proc, and
+        // keeps it: what is counted below must have that already.
+        actors[2].must(format!("getval {} 0", sets[0]));
         let waits = |node: usize, set: i64| {
             let mut program = cluster.program(node);
             program.begin(format!("semop {set} 0:-1"));
@@ -258,11 +262,13 @@ impl Stage {
     }
 }
 
-/// Of the referee, and of each node's daemon.
+/// Of the referee, and of each node's daemon, when nothing is under way in them: who
+/// has just asked for their status is not counted.
 fn costs(cluster: &Cluster) -> Vec<Cost> {
     let daemons = cluster.nodes().iter().map(|node| node.pid());
-    let pids = [cluster.referee_pid()].into_iter().chain(daemons);
-    pids.map(Cost::of).collect()
+    let pids: Vec<u32> = [cluster.referee_pid()].into_iter().chain(daemons).collect();
+    wait::until("the daemons are at rest", || are_at_rest(&pids));
+    pids.into_iter().map(Cost::of).collect()
 }
 
 /// Whether these nodes live the same life as then, with all their peers.
