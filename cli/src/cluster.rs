@@ -23,12 +23,13 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Doing, Failure, Result};
+use crate::network::{self, Place};
 use crate::process::Identity;
 
 /// The longest path of a Unix socket: `sun_path` with its final zero.
 const SOCKET_PATH: usize = 107;
 const RECORD: &str = "cluster.json";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Who belongs to a cluster.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,6 +44,9 @@ pub(crate) struct Record {
     pub(crate) referee: Option<Member>,
     /// The nodes that serve; the first is node 1.
     pub(crate) nodes: Vec<Member>,
+    /// Who holds the nodes' network namespaces, if they have their own. What it
+    /// says when it is ready, the [`network`] module understands.
+    pub(crate) network: Option<Member>,
 }
 
 /// A daemon.
@@ -114,6 +118,7 @@ impl Cluster {
             launcher: Identity::of(std::process::id()),
             referee: None,
             nodes: Vec::new(),
+            network: None,
         };
         let claimed = File::create_new(dir.join(RECORD))
             .and_then(|mut file| file.write_all(encode(&record).as_bytes()));
@@ -198,11 +203,38 @@ impl Cluster {
     }
 
     fn identities(&self) -> impl Iterator<Item = Identity> + '_ {
-        let members = self.record.referee.iter().chain(&self.record.nodes);
+        let members = (self.record.referee.iter())
+            .chain(&self.record.nodes)
+            .chain(&self.record.network);
         self.record
             .launcher
             .into_iter()
             .chain(members.map(|member| member.process))
+    }
+
+    /// Where a member is in the cluster's own network; `None` if it has none.
+    pub(crate) fn place(&self, name: &str) -> Result<Option<Place>> {
+        let Some(holder) = &self.record.network else {
+            return Ok(None);
+        };
+        let place = network::places(&holder.at).find(|place| place.name == name);
+        place.map(Some).ok_or_else(|| {
+            Failure::new(
+                format!("{name} has no place in the cluster's network"),
+                format!(
+                    "process {}, which holds it, has named none",
+                    holder.process.pid
+                ),
+            )
+        })
+    }
+
+    /// The network namespace of a member; `None` if it has none of its own.
+    pub(crate) fn namespace(&self, name: &str) -> Result<Option<File>> {
+        let (Some(place), Some(holder)) = (self.place(name)?, &self.record.network) else {
+            return Ok(None);
+        };
+        place.open(holder.process).map(Some)
     }
 
     /// Its members if they are of this boot, the nodes first.
@@ -248,7 +280,8 @@ fn is_ours(name: &str) -> bool {
     let is_node = stem
         .strip_prefix("node")
         .is_some_and(|n| n.parse::<u8>().is_ok());
-    (is_node || stem == "referee") && name.len() > stem.len() || name.starts_with(RECORD)
+    (is_node || [network::REFEREE, network::NAME].contains(&stem)) && name.len() > stem.len()
+        || name.starts_with(RECORD)
 }
 
 /// Makes an existing folder usable, or says why it is not.
@@ -394,6 +427,7 @@ mod tests {
             "node1.sock",
             "node12.log",
             "referee.log",
+            "network.log",
             "cluster.json",
             "node3.sock.lock",
         ] {

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use nix::sched::{CloneFlags, setns};
+
 use crate::client::Client;
 use crate::cluster::{Cluster, default_dir};
 use crate::failure::{Failure, Result};
@@ -28,11 +30,30 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: Args) -> Result<Infallible> {
-    let cluster = Cluster::expect(&args.dir.unwrap_or_else(default_dir));
-    let environment = cluster.and_then(|cluster| environment(&cluster, args.node));
+    let prepare = |dir: &Path| {
+        let cluster = Cluster::expect(dir)?;
+        let environment = environment(&cluster, args.node)?;
+        enter_namespace(&cluster, args.node)?;
+        Ok(environment)
+    };
+    let environment = prepare(&args.dir.unwrap_or_else(default_dir));
     Err(environment
-        .map_err(|failure| failure.code(OUR_FAILURE))?
+        .map_err(|failure: Failure| failure.code(OUR_FAILURE))?
         .exec(args.command))
+}
+
+/// A node with a network of its own has its programs there too.
+fn enter_namespace(cluster: &Cluster, number: u8) -> Result<()> {
+    let Some(namespace) = cluster.namespace(&cluster.node(number)?.name)? else {
+        return Ok(());
+    };
+    setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        Failure::new(
+            format!("cannot enter the network namespace of node {number}"),
+            errno.desc(),
+        )
+        .next("only root can; to be another user there, let the command change user")
+    })
 }
 
 /// What a program on node `number` needs. The node must answer: otherwise the

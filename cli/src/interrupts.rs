@@ -9,7 +9,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::failure::{Doing, Failure, Result};
 
 /// SIGINT, SIGTERM and SIGHUP no longer end this process but make this readable.
-/// Children of [`std::process::Command`] start with an empty signal mask.
+/// Children start with them blocked, and unblock or wait for them themselves.
 pub(crate) struct Interrupts(SignalFd);
 
 impl Interrupts {

@@ -15,8 +15,9 @@ use crate::client::Client;
 use crate::cluster::{Cluster, Member};
 use crate::failure::{Doing, Failure, Result};
 use crate::interrupts::Interrupts;
+use crate::network::{self, REFEREE};
 use crate::process::{Identity, first_readable};
-use crate::sys::process::{ends_with_us, in_own_session};
+use crate::sys::process::{ends_with_us, in_namespace, in_own_session};
 
 /// A daemon that does not serve after so long is given up.
 const START: Duration = Duration::from_secs(30);
@@ -42,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) limit: Vec<String>,
     /// The referee's `--limits`, which it must find from `/`.
     pub(crate) limits: Option<PathBuf>,
+    /// Each node and the referee has a network namespace of its own.
+    pub(crate) netns: bool,
     /// The daemons end when we end, whatever ends us.
     pub(crate) ends_with_us: bool,
 }
@@ -57,6 +60,47 @@ pub(crate) struct Remains {
     pub(crate) killed: Vec<String>,
     /// Keepers that have not ended: programs still use their memory.
     pub(crate) keepers: Vec<u32>,
+}
+
+/// What the daemons are told. All options that do not come from the cluster itself
+/// are assembled here.
+impl Plan {
+    fn referee(&self, program: &Path, listen: &str) -> Command {
+        let mut command = self.member(program, listen);
+        command.arg("--new-cluster");
+        let limit = self.limit.iter();
+        command.args(limit.flat_map(|limit| ["--limit", limit]));
+        if let Some(file) = &self.limits {
+            command.arg("--limits").arg(file);
+        }
+        command
+    }
+
+    fn node(&self, program: &Path, listen: &str) -> Command {
+        let mut command = self.member(program, listen);
+        let granule = self.granule.iter();
+        command.args(granule.flat_map(|granule| ["--granule", granule]));
+        let quantum = self.quantum.iter();
+        command.args(quantum.flat_map(|quantum| ["--quantum", quantum]));
+        command.args(self.root.iter().flat_map(|root| ["--root", root]));
+        command
+    }
+
+    /// What both kinds of daemons are told.
+    fn member(&self, program: &Path, listen: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(["--listen", listen]);
+        let timeout = self.timeout.iter();
+        command.args(timeout.flat_map(|timeout| ["--timeout", timeout]));
+        command
+    }
+}
+
+/// At which address a daemon shall be reached: that of its namespace, if it has one.
+fn listen(cluster: &Cluster, name: &str) -> Result<String> {
+    let place = cluster.place(name)?;
+    let host = place.map_or("127.0.0.1".into(), |place| place.address.to_string());
+    Ok(host + ":0")
 }
 
 impl Running {
@@ -76,51 +120,24 @@ impl Running {
             .as_mut()
             .ok_or_else(|| Failure::new("no cluster", "released"))?;
 
-        let mut command = Command::new(referee);
-        command.args(["--listen", "127.0.0.1:0", "--new-cluster"]);
-        command.args(
-            plan.timeout
-                .iter()
-                .flat_map(|timeout| ["--timeout", timeout]),
-        );
-        let limit = plan.limit.iter();
-        command.args(limit.flat_map(|limit| ["--limit", limit]));
-        if let Some(file) = &plan.limits {
-            command.arg("--limits").arg(file);
+        if plan.netns {
+            let command = network::holder(plan.nodes)?;
+            let member = start_member(cluster, network::NAME, command, plan, interrupts)?;
+            cluster.record.network = Some(member);
+            cluster.save()?;
         }
-        let member = start_member(cluster, "referee", command, plan, interrupts)?;
+
+        let command = plan.referee(&referee, &listen(cluster, REFEREE)?);
+        let member = start_member(cluster, REFEREE, command, plan, interrupts)?;
         let address = member.at.clone();
         cluster.record.referee = Some(member);
         cluster.save()?;
 
         for number in 1..=plan.nodes {
             let name = format!("node{number}");
-            let mut command = Command::new(&daemon);
-            command.args([
-                "--name",
-                &name,
-                "--listen",
-                "127.0.0.1:0",
-                "--referee",
-                &address,
-            ]);
+            let mut command = plan.node(&daemon, &listen(cluster, &name)?);
+            command.args(["--name", &name, "--referee", &address]);
             command.arg("--socket").arg(cluster.socket(&name));
-            command.args(
-                plan.timeout
-                    .iter()
-                    .flat_map(|timeout| ["--timeout", timeout]),
-            );
-            command.args(
-                plan.granule
-                    .iter()
-                    .flat_map(|granule| ["--granule", granule]),
-            );
-            command.args(
-                plan.quantum
-                    .iter()
-                    .flat_map(|quantum| ["--quantum", quantum]),
-            );
-            command.args(plan.root.iter().flat_map(|root| ["--root", root]));
             let member = start_member(cluster, &name, command, plan, interrupts)?;
             cluster.record.nodes.push(member);
             cluster.save()?;
@@ -158,14 +175,16 @@ impl Drop for Running {
     }
 }
 
-/// Ends every process of the cluster, nodes first, and removes its files.
+/// Ends every process of the cluster, nodes first and their network last, and
+/// removes its files.
 pub(crate) fn end(cluster: &Cluster) -> Result<Remains> {
     let keepers = keepers(cluster);
     let mut remains = Remains::default();
     let (nodes, referee): (Vec<_>, Vec<_>) = cluster
         .members()
         .partition(|member| cluster.record.referee.as_ref() != Some(member));
-    for group in [nodes, referee] {
+    let network = cluster.record.network.iter().collect();
+    for group in [nodes, referee, network] {
         remains.killed.extend(end_members(&group)?);
     }
     let deadline = Instant::now() + END;
@@ -238,6 +257,9 @@ fn start_member(
         .stderr(stderr)
         .current_dir("/");
     in_own_session(&mut command);
+    if let Some(namespace) = cluster.namespace(name)? {
+        in_namespace(&mut command, namespace);
+    }
     if plan.ends_with_us {
         ends_with_us(&mut command, libc::SIGTERM);
     }

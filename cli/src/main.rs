@@ -8,7 +8,8 @@
 //! | `ls`, `rm`, `status` | [`ls`], [`rm`], [`status`]; whom they ask is in [`target`] |
 //! | `demo`, `bench` | [`demo`], [`mod@bench`] |
 //!
-//! A local cluster is a folder with a record ([`cluster`]); its processes are
+//! A local cluster is a folder with a record ([`cluster`]), and with `--netns` a
+//! [`network`] of its own; its processes are
 //! known by number and start time ([`process`]), so no stranger is ever hit.
 //! [`client`] speaks with daemons. `unsafe` lives in [`sys`].
 
@@ -23,6 +24,7 @@ mod failure;
 mod interrupts;
 mod launch;
 mod ls;
+mod network;
 mod output;
 mod process;
 mod program;
@@ -62,6 +64,8 @@ enum Command {
     Bench(bench::Args),
     #[command(hide = true)]
     BenchWorker(bench::worker::Args),
+    #[command(hide = true)]
+    HoldNetwork(network::Args),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +90,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Demo(args) => demo::main(args),
         Command::Bench(args) => bench::main(args),
         Command::BenchWorker(args) => bench::worker::main(args),
+        Command::HoldNetwork(args) => network::main(&args),
     }
 }
 

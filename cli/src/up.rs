@@ -38,6 +38,10 @@ pub(crate) struct Args {
     /// A file of such limits, one a line; --limit goes before it
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
+    /// Gives each node and the referee a network namespace of its own, joined by a
+    /// bridge; needs root, and iproute2
+    #[arg(long)]
+    netns: bool,
 }
 
 pub(crate) fn main(args: Args) -> Result<()> {
@@ -54,6 +58,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
         root: args.root,
         limit: args.limit,
         limits: limits.transpose()?,
+        netns: args.netns,
         ends_with_us: false,
     };
     let running = Running::start(&dir, &plan, &Interrupts::catch()?)?;

@@ -1,5 +1,6 @@
 //! Questions to the kernel that no crate asks.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -17,6 +18,33 @@ pub(crate) fn unread_bytes(socket: impl AsFd) -> i32 {
     // SAFETY: SIOCOUTQ writes one int.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &mut count) };
     if result == 0 { count } else { 0 }
+}
+
+/// `TCP_RTO_MAX_MS` of linux/tcp.h, since Linux 6.15.
+const TCP_RTO_MAX_MS: i32 = 44;
+
+/// Has TCP send again what nobody has acknowledged, with pauses no longer than
+/// this, but of a second at least. An older kernel doubles its pauses.
+///
+/// # Errors
+/// No TCP socket.
+pub(crate) fn send_again_within(socket: impl AsFd, pause: Duration) -> io::Result<()> {
+    let pause = pause.clamp(Duration::from_secs(1), Duration::from_secs(120));
+    let milliseconds = pause.as_millis() as i32;
+    // SAFETY: the kernel reads one int.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_RTO_MAX_MS,
+            (&raw const milliseconds).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    match io::Error::last_os_error() {
+        error if result != 0 && error.raw_os_error() != Some(libc::ENOPROTOOPT) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A pidfd of this process, see pidfd_open(2); `None` when there is none.

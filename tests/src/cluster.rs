@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 
@@ -14,7 +15,10 @@ use crate::observe::{NodeStatus, all_threads_are_stopped, all_threads_sleep, sta
 use crate::process::{Process, into_file};
 use crate::scratch::Scratch;
 use crate::wait::{DEADLINE, until};
-use crate::{Program, Relay, artifacts};
+use crate::{Network, Program, Relay, artifacts};
+
+/// What the referee is called in a network of its own.
+const REFEREE: &str = "referee";
 
 /// How a cluster is started.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,9 @@ pub struct Options {
     pub referee: bool,
     /// How many descriptors a daemon may have, if fewer than the test itself.
     pub descriptors: Option<u64>,
+    /// Each node and the referee is in a network namespace of its own. Needs root:
+    /// see [`crate::network::can_be_made`].
+    pub network: bool,
 }
 
 impl Options {
@@ -48,6 +55,7 @@ impl Options {
             limits: &[],
             referee: true,
             descriptors: None,
+            network: false,
         }
     }
 
@@ -70,6 +78,7 @@ pub struct Cluster {
     /// The referee's address.
     pub referee_address: String,
     options: Options,
+    network: Option<Arc<Network>>,
     scratch: Scratch,
 }
 
@@ -84,6 +93,7 @@ pub struct Node {
     /// Its number, from 1.
     pub number: usize,
     daemon: Process,
+    network: Option<Arc<Network>>,
 }
 
 /// A daemon that did not come up.
@@ -121,10 +131,12 @@ impl Cluster {
         let mut cluster = Cluster {
             nodes: Vec::new(),
             referee: None,
-            referee_address: "127.0.0.1:0".into(),
+            referee_address: String::new(),
             options,
+            network: (options.network).then(|| Arc::new(Network::start(options.nodes))),
             scratch,
         };
+        cluster.referee_address = cluster.listen(REFEREE);
         if options.referee {
             cluster.start_referee(&["--new-cluster"], options.limits);
         }
@@ -145,10 +157,29 @@ impl Cluster {
             .args(more)
             .args(limits.iter().flat_map(|limit| ["--limit", limit]))
             .stderr(into_file(&self.scratch.join("referee.log")));
+        if let Some(network) = &self.network {
+            network.enter(REFEREE, &mut command);
+        }
         let (process, ready) = start("dipc-referee", &mut command)
             .unwrap_or_else(|status| panic!("dipc-referee: {status}"));
         self.referee = Some(process);
         self.referee_address = ready;
+    }
+
+    /// Where a daemon listens, on any free port.
+    fn listen(&self, name: &str) -> String {
+        let host = (self.network.as_ref()).map_or("127.0.0.1", |network| network.address(name));
+        format!("{host}:0")
+    }
+
+    /// The nodes' network, in which they have the names `node1`, `node2` … and
+    /// `referee`.
+    ///
+    /// # Panics
+    /// If the cluster has none of its own.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("Options::network")
     }
 
     /// Node `number`, from 1.
@@ -228,6 +259,11 @@ impl Cluster {
         self.nodes[number - 1].daemon.ended()
     }
 
+    /// How a node's daemon has ended, if it has.
+    pub fn end_of_node(&mut self, number: usize) -> Option<ExitStatus> {
+        self.nodes[number - 1].daemon.end_so_far()
+    }
+
     /// Starts the daemon of a node anew, by the same name and socket.
     ///
     /// # Panics
@@ -289,7 +325,7 @@ impl Cluster {
         let mut arguments = vec![
             ("--name", name.clone()),
             ("--socket", socket.display().to_string()),
-            ("--listen", "127.0.0.1:0".into()),
+            ("--listen", self.listen(&name)),
             ("--granule", self.options.granule.into()),
             ("--quantum", self.options.quantum.into()),
             ("--timeout", self.options.timeout.into()),
@@ -316,6 +352,9 @@ impl Cluster {
         if let Some(most) = self.options.descriptors {
             limit_descriptors(&mut command, most);
         }
+        if let Some(network) = &self.network {
+            network.enter(&name, &mut command);
+        }
         prepare(&mut command);
         match start("dipcd", &mut command) {
             Ok((daemon, _)) => Ok(Node {
@@ -324,6 +363,7 @@ impl Cluster {
                 log,
                 number,
                 daemon,
+                network: self.network.clone(),
             }),
             Err(status) => Err(Refusal {
                 status,
@@ -400,6 +440,9 @@ impl Node {
             .env("DIPC_SOCKET", &self.socket)
             .env("DIPC_NODE", self.number.to_string())
             .stderr(into_file(&self.log.with_extension("programs.log")));
+        if let Some(network) = &self.network {
+            network.enter(&self.name, command);
+        }
     }
 
     /// A program on this node.
@@ -475,7 +518,7 @@ fn limit_descriptors(command: &mut Command, most: u64) {
 }
 
 /// Starts a daemon and waits for its `ready` line; what that names.
-fn start(name: &str, command: &mut Command) -> Result<(Process, String), ExitStatus> {
+pub(crate) fn start(name: &str, command: &mut Command) -> Result<(Process, String), ExitStatus> {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = Process::start(name, command);
     let output = process.child().stdout.take().expect("it is piped");

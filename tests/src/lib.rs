@@ -7,6 +7,9 @@
 //!               └─ Program   a process driven line by line (programs/ipc/)
 //! ```
 //!
+//! With a [`Network`] each node is in a network namespace of its own, and links can
+//! be cut.
+//!
 //! A test drives [`Program`]s step by step and so decides every order itself.
 //! Where it must know that a call waits, it looks at what can be observed from
 //! outside ([`Node::until_blocked`], GETNCNT), with a deadline ([`wait::until`]);
@@ -23,6 +26,7 @@ pub mod cluster;
 pub mod cost;
 pub mod holdings;
 pub mod modes;
+pub mod network;
 pub mod observe;
 pub mod process;
 pub mod program;
@@ -38,6 +42,7 @@ pub use cluster::{Cluster, Node, Options};
 pub use cost::Cost;
 pub use holdings::Holdings;
 pub use modes::Mode;
+pub use network::Network;
 pub use program::{Answer, Program};
 pub use relay::{Direction, Relay};
 

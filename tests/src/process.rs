@@ -84,6 +84,14 @@ impl Process {
         })
     }
 
+    /// How it has ended, if it has.
+    ///
+    /// # Panics
+    /// If it is no child of ours.
+    pub fn end_so_far(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child of ours")
+    }
+
     /// Kills it, and waits for its end.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);

@@ -7,8 +7,9 @@ use std::process::{Child, Command, Output, Stdio};
 use dipc_tests::observe::exists;
 use dipc_tests::process::Process;
 use dipc_tests::scratch::Scratch;
-use dipc_tests::{CREATE, Program, artifacts, skip, wait};
+use dipc_tests::{CREATE, Program, artifacts, network, skip, wait};
 use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 use serde_json::Value;
 
 /// A cluster of `dipc up`, which lives in the background on purpose. A guard,
@@ -322,4 +323,66 @@ fn an_unknown_rule_for_root_starts_nothing_and_names_the_known_ones() {
     let said = text(&output);
     assert!(said.contains("keep") && said.contains("squash"), "{said}");
     assert!(!dir.exists());
+}
+
+/// Names of this machine's own network devices, and what there is of named namespaces.
+fn network_of_the_host() -> (Vec<String>, Vec<String>) {
+    let names = |folder: &str| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    (names("/sys/class/net"), names("/run/netns"))
+}
+
+#[test]
+fn with_netns_each_node_has_an_address_of_its_own_and_nothing_of_the_hosts_network_changes() {
+    if !network::can_be_made("dipc up --netns") {
+        return;
+    }
+    let before = network_of_the_host();
+    let up = Up::with(2, &["--netns"]);
+    for (node, address) in [("1", "10.0.0.1/16"), ("2", "10.0.0.2/16")] {
+        let list = up.dipc(&["exec", "-n", node, "--", "ip", "-o", "-4", "addr"]);
+        assert!(text(&list).contains(address), "{}", text(&list));
+    }
+    let [mut one, mut two] = [1, 2].map(|node| up.program(node));
+    let set = one.must(format!("semget 0x4e7 1 {CREATE}"));
+    two.must(format!("semop {set} 0:1"));
+    assert_eq!(one.must(format!("getval {set} 0")), 1);
+    assert!(text(&up.dipc(&["status"])).contains("10.0.0.2:"));
+    assert_eq!(network_of_the_host(), before);
+    let output = up.dipc(&["down"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(
+        text(&output).matches("killed").count(),
+        0,
+        "{}",
+        text(&output)
+    );
+    assert!(!up.dir.exists());
+    assert_eq!(network_of_the_host(), before);
+}
+
+#[test]
+fn without_root_netns_is_refused_with_a_word_why() {
+    let scratch = Scratch::new();
+    let mut command = Command::new(artifacts::built("dipc"));
+    command.args(["up", "--netns", "--dir"]);
+    command.arg(scratch.join("c"));
+    if geteuid().is_root() {
+        // A folder that he may make, by a program that he may run, if there are such.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(scratch.path(), open).expect("our own folder");
+        std::os::unix::process::CommandExt::uid(&mut command, 1000);
+        if command.output().is_err() {
+            return skip::because("dipc up --netns as uid 1000", "it cannot run dipc");
+        }
+    }
+    let output = command.output().expect("dipc can be run");
+    assert!(!output.status.success());
+    assert!(text(&output).contains("not root"), "{}", text(&output));
 }

@@ -1,6 +1,7 @@
 //! Processes: names that cannot go stale, ends that come with the parent's, and
 //! the disposition of SIGPIPE that we were started with.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -38,6 +39,20 @@ pub(crate) fn in_own_session(command: &mut Command) -> &mut Command {
     // SAFETY: between fork and exec the closure calls only setsid, which is
     // async-signal-safe, and allocates nothing.
     unsafe { command.pre_exec(|| check(i64::from(libc::setsid())).map(drop)) }
+}
+
+/// The command's process is in this network namespace.
+pub(crate) fn in_namespace(command: &mut Command, namespace: File) -> &mut Command {
+    let enter = move || {
+        // SAFETY: setns takes two integers; the closure owns the descriptor.
+        check(i64::from(unsafe {
+            libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET)
+        }))
+        .map(drop)
+    };
+    // SAFETY: between fork and exec the closure makes one system call and
+    // allocates nothing.
+    unsafe { command.pre_exec(enter) }
 }
 
 /// The command's process gets `signal` when the calling thread ends, however it ends.

@@ -19,8 +19,9 @@ use thiserror::Error;
 
 use super::answer::Asker;
 use super::counters::Counters;
-use super::lease::{Lease, NeverSent, Ping};
+use super::lease::{Lease, NeverSent, Ping, Terms};
 use super::outbox::{Closed, Outbox, send_blocking};
+use crate::kernel;
 
 /// More unread bytes than this, and a peer is given up.
 const BACKLOG: usize = 256 << 20;
@@ -121,12 +122,18 @@ pub(crate) fn hear_hello(
 }
 
 /// No Nagle delay, and no wait beyond the time-out for a peer that is silent or
-/// does not take what it is sent.
+/// does not take what it is sent. What does not come through is sent again often:
+/// with TCP's own doubling pauses a link that heals in time could be given up before
+/// the next attempt.
 pub(crate) fn tune(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout))
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(timeout))?;
+    // The first six attempts, where there is little to send.
+    socket.set_tcp_thin_linear_timeouts(true)?;
+    kernel::send_again_within(stream, Terms { timeout }.beat())
 }
 
 impl Link {
