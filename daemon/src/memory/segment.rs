@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use dipc_wire::ObjectId;
 use dipc_wire::coherence::Access;
+use dipc_wire::peer::PIECE;
 
 use super::pages::{AROUND, Mapped, ZEROS};
 use super::spaces::{Births, Fault, Mapping, News, Space, Spaces, View};
@@ -268,7 +269,7 @@ impl SegmentMemory {
 
     /// It is on its way: a large granule's memory is given back.
     pub fn sent(&mut self) {
-        if self.aside.capacity() as u64 > AROUND {
+        if self.aside.capacity() > PIECE {
             self.aside = Vec::new();
         }
     }
@@ -431,19 +432,19 @@ impl SegmentMemory {
                 .values()
                 .any(|view| view.present.contains(&granule));
             let protect = access == Access::Read || copied;
-            let mapped = pages::map(uffd, range, protect)?;
+            let (mut part, mut mapped) = (range, pages::map(uffd, range, protect)?);
             if mapped == Mapped::Partly {
-                let around = around(fault, range);
-                let zeros = &ZEROS[..around.len as usize];
-                pages::supply(uffd, around, zeros, protect)?;
+                part = around(fault, range);
+                let zeros = &ZEROS[..part.len as usize];
+                mapped = pages::supply(uffd, part, zeros, protect)?;
             }
-            return go_on(fault, range, mapped, protect);
+            return go_on(fault, part, mapped, protect);
         };
         let copied = self
             .private
             .get(&view)
             .is_some_and(|view| view.present.contains(&granule));
-        let mut mapped = Mapped::Partly;
+        let (mut part, mut mapped) = (range, Mapped::Partly);
         if copied {
             mapped = pages::map(uffd, range, false)?;
         } else if access == Access::Write {
@@ -453,12 +454,12 @@ impl SegmentMemory {
             view.present.insert(granule);
         }
         if mapped == Mapped::Partly {
-            let around = around(fault, range);
-            let offset = fault.offset() - (fault.addr - around.start);
-            self.read(offset, around.len).map_err(Error::Other)?;
-            pages::supply(uffd, around, &self.aside, false)?;
+            part = around(fault, range);
+            let offset = fault.offset() - (fault.addr - part.start);
+            self.read(offset, part.len).map_err(Error::Other)?;
+            mapped = pages::supply(uffd, part, &self.aside, false)?;
         }
-        go_on(fault, range, mapped, false)
+        go_on(fault, part, mapped, false)
     }
 
     /// Puts aside some bytes of a granule that is here, as they are.
@@ -550,17 +551,17 @@ fn around(fault: &Fault, range: Range) -> Range {
     }
 }
 
-/// The fault's page is mapped; pages that were before are given the protection that
-/// they should have, and who waits goes on.
-fn go_on(fault: &Fault, range: Range, mapped: Mapped, protect: bool) -> Result<(), Error> {
+/// The part of a granule in which the fault's page is mapped: pages that were before
+/// are given the protection that they should have, and who waits goes on.
+fn go_on(fault: &Fault, part: Range, mapped: Mapped, protect: bool) -> Result<(), Error> {
     let uffd = &fault.mapping.space.uffd;
     if mapped == Mapped::Now {
         return Ok(());
     }
     if protect {
-        uffd.wake(range);
+        uffd.wake(part);
         Ok(())
     } else {
-        pages::protect(uffd, range, false)
+        pages::protect(uffd, part, false)
     }
 }
