@@ -347,22 +347,22 @@ impl SegmentMemory {
     ) -> io::Result<bool> {
         let part = (offset, bytes.len() as u64);
         let mut done = 0;
-        let mut served = false;
-        if let Some(fault) = waiter
-            && let Some(range) = show(&fault.mapping, part).filter(|range| range.len == part.1)
-        {
-            let uffd = &fault.mapping.space.uffd;
-            loop {
+        while let Some(fault) = waiter {
+            let progress = spaces.as_it_is(fault, |mapping| {
+                let range = show(mapping, part).filter(|range| range.len == part.1)?;
                 let rest = &bytes[done as usize..];
-                let Progress { done: more, result } = uffd.copy(range.start + done, rest, protect);
-                done += more;
-                match result {
-                    Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
-                    _ => break,
-                }
+                Some(mapping.space.uffd.copy(range.start + done, rest, protect))
+            });
+            let Some(Progress { done: more, result }) = progress.flatten() else {
+                break;
+            };
+            done += more;
+            match result {
+                Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
+                _ => break,
             }
-            served = (range.start..range.start + done).contains(&fault.addr);
         }
+        let served = waiter.is_some_and(|f| (offset..offset + done).contains(&f.offset()));
         // Threads that map what is done may be writing there: only the rest.
         let rest = &bytes[done as usize..];
         if !rest.is_empty() {
@@ -413,53 +413,67 @@ impl SegmentMemory {
         spaces: &Spaces,
         passing: &dyn Passing,
     ) -> Result<(), Error> {
-        let uffd = &fault.mapping.space.uffd;
-        let Some(range) = self.range(&fault.mapping, granule) else {
-            return Ok(());
+        let view = match fault.mapping.view {
+            View::Shared => return self.resolve_shared(fault, granule, access, spaces),
+            View::Private(view) => self.private.get_mut(&view),
         };
-        let View::Private(view) = fault.mapping.view else {
-            // A thread that only reads is given no more than that while private
-            // copies exist: then the next write comes by here.
-            let write = access == Access::Write && fault.write;
-            if write {
-                self.discard_private(granule);
+        let copied = !view.is_some_and(|view| view.present.insert(granule));
+        if !copied && access == Access::Write {
+            self.protect(granule, spaces, passing);
+        }
+        let done = spaces.as_it_is(fault, |mapping| {
+            let Some(range) = self.range(mapping, granule) else {
+                return Ok(());
+            };
+            let uffd = &mapping.space.uffd;
+            let (mut part, mut mapped) = (range, Mapped::Partly);
+            if copied {
+                mapped = pages::map(uffd, range, false)?;
             }
+            if mapped == Mapped::Partly {
+                part = around(fault, range);
+                let offset = fault.offset() - (fault.addr - part.start);
+                self.read(offset, part.len).map_err(Error::Other)?;
+                mapped = pages::supply(uffd, part, &self.aside, false)?;
+            }
+            go_on(fault, part, mapped, false)
+        });
+        done.unwrap_or(Ok(()))
+    }
+
+    fn resolve_shared(
+        &mut self,
+        fault: &Fault,
+        granule: u64,
+        access: Access,
+        spaces: &Spaces,
+    ) -> Result<(), Error> {
+        // A thread that only reads is given no more than that while private
+        // copies exist: then the next write comes by here.
+        let write = access == Access::Write && fault.write;
+        if write {
+            self.discard_private(granule);
+        }
+        let mut private = self.private.values();
+        let copied = private.any(|view| view.present.contains(&granule));
+        let protect = access == Access::Read || copied;
+        let done = spaces.as_it_is(fault, |mapping| {
+            let Some(range) = self.range(mapping, granule) else {
+                return Ok(());
+            };
+            let uffd = &mapping.space.uffd;
             if write && fault.protected {
                 return pages::protect(uffd, range, false);
             }
-            let copied = self
-                .private
-                .values()
-                .any(|view| view.present.contains(&granule));
-            let protect = access == Access::Read || copied;
             let (mut part, mut mapped) = (range, pages::map(uffd, range, protect)?);
             if mapped == Mapped::Partly {
                 part = around(fault, range);
                 let zeros = &ZEROS[..part.len as usize];
                 mapped = pages::supply(uffd, part, zeros, protect)?;
             }
-            return go_on(fault, part, mapped, protect);
-        };
-        let copied = self
-            .private
-            .get(&view)
-            .is_some_and(|view| view.present.contains(&granule));
-        let (mut part, mut mapped) = (range, Mapped::Partly);
-        if copied {
-            mapped = pages::map(uffd, range, false)?;
-        } else if access == Access::Write {
-            self.protect(granule, spaces, passing);
-        }
-        if let Some(view) = self.private.get_mut(&view) {
-            view.present.insert(granule);
-        }
-        if mapped == Mapped::Partly {
-            part = around(fault, range);
-            let offset = fault.offset() - (fault.addr - part.start);
-            self.read(offset, part.len).map_err(Error::Other)?;
-            mapped = pages::supply(uffd, part, &self.aside, false)?;
-        }
-        go_on(fault, part, mapped, false)
+            go_on(fault, part, mapped, protect)
+        });
+        done.unwrap_or(Ok(()))
     }
 
     /// Puts aside some bytes of a granule that is here, as they are.

@@ -189,6 +189,38 @@ fn a_protection_reaches_pages_behind_what_is_not_ours() {
     assert_eq!(found(place, 11..14), [12, 9, 14]);
 }
 
+/// A thread waits in a part of an attachment that its program has not given up; where
+/// the rest was lies something else now, which must not get this segment's bytes.
+#[test]
+fn what_has_come_to_lie_in_the_place_of_a_part_gets_nothing_of_the_segment() {
+    let mut daemon = Daemon::coarse(CUT, PAGES);
+    let place = daemon.shared();
+    let reader = place.page(2).read();
+    daemon.fault();
+    let gone = Range {
+        start: place.page(8).0,
+        len: (CUT - 8) * PAGE,
+    };
+    // SAFETY: nobody uses this part of a mapping of ours.
+    unsafe { libc::munmap(gone.start as *mut _, gone.len as usize) };
+    let me = std::process::id();
+    let told = daemon.spaces.unmap(Gone::Part(gone), me, |_| {});
+    assert!(told.unwrap().is_some());
+    let other = super::super::Backing::create("other", PAGE).unwrap();
+    // SAFETY: at a place that was just unmapped, or else it fails.
+    let lies = unsafe {
+        let (prot, flags) = (libc::PROT_READ, libc::MAP_SHARED | libc::MAP_FIXED);
+        let fd = other.as_fd().as_raw_fd();
+        libc::mmap(gone.start as *mut _, PAGE as usize, prot, flags, fd, 0)
+    };
+    assert_eq!(lies as u64, gone.start);
+    let page = Range { len: PAGE, ..gone };
+    daemon.space.uffd.register(page).unwrap();
+    daemon.install_pages(0, Access::Read, &numbered(PAGES));
+    assert_eq!(reader.join().unwrap(), 3);
+    assert_eq!(super::super::backing::resident(other.as_fd()).unwrap(), 0);
+}
+
 #[test]
 fn a_mapping_that_the_kernel_has_cut_gets_every_page() {
     let mut daemon = Daemon::coarse(CUT, PAGES);
