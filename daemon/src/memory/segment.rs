@@ -53,6 +53,8 @@ pub struct SegmentMemory {
     views: u64,
     waiting: HashMap<u64, Vec<Fault>>,
     aside: Vec<u8>,
+    /// A part of a granule that is being put aside.
+    part: Vec<u8>,
 }
 
 struct PrivateView {
@@ -83,6 +85,7 @@ impl SegmentMemory {
             views: 0,
             waiting: HashMap::new(),
             aside: Vec::new(),
+            part: Vec::new(),
         }
     }
 
@@ -235,31 +238,37 @@ impl SegmentMemory {
     }
 
     /// Puts the granule's bytes aside, as they travel.
-    pub fn copy(&mut self, granule: u64) {
+    pub fn copy(&mut self, granule: u64) -> io::Result<()> {
         let (offset, len) = self.span(granule);
         if len > PAGE {
-            return self.copy_pages(offset, len);
+            return self.copy_pages(offset, offset + len);
         }
         self.aside.clear();
         match &self.shared {
             Some(memory) => memory.read(offset, len as usize, &mut self.aside),
             None => self.aside.resize(len as usize, 0),
         }
+        Ok(())
     }
 
-    fn copy_pages(&mut self, offset: u64, len: u64) {
-        contents::begin(len, &mut self.aside);
+    fn copy_pages(&mut self, offset: u64, end: u64) -> io::Result<()> {
+        contents::begin(end - offset, &mut self.aside);
         let Some(memory) = &self.shared else {
-            return;
+            return Ok(());
         };
-        for (start, len) in memory.data(offset, len) {
-            for page in (start..start + len).step_by(PAGE as usize) {
-                let from = self.aside.len();
-                memory.read(page, PAGE as usize, &mut self.aside);
-                let page = (page - offset) / PAGE;
-                contents::mark(page as usize, from, &mut self.aside);
+        let mut at = offset;
+        while at < end
+            && let Some(start) = memory.next_data(at).filter(|&start| start < end)
+        {
+            at = end.min(start + AROUND);
+            self.part.clear();
+            memory.read_sparse(start, (at - start) as usize, &mut self.part)?;
+            let first = (start - offset) / PAGE;
+            for (page, bytes) in self.part.chunks(PAGE as usize).enumerate() {
+                contents::add(first as usize + page, bytes, &mut self.aside);
             }
         }
+        Ok(())
     }
 
     /// What was put aside last.

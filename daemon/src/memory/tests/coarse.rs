@@ -13,9 +13,7 @@ fn payload(pages: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     contents::begin(pages.len() as u64 * PAGE, &mut bytes);
     for (at, &byte) in pages.iter().enumerate() {
-        let from = bytes.len();
-        bytes.resize(from + PAGE as usize, byte);
-        contents::mark(at, from, &mut bytes);
+        contents::add(at, &[byte; PAGE as usize], &mut bytes);
     }
     bytes
 }
@@ -146,7 +144,7 @@ fn what_nobody_touches_takes_no_memory_and_does_not_travel() {
     writer.join().unwrap();
     assert_eq!(daemon.memory.resident(), 2 * PAGES * PAGE);
     daemon.protect();
-    daemon.memory.copy(0);
+    daemon.memory.copy(0).unwrap();
     let mut expected = payload(&[0; MANY as usize]);
     assert_eq!(expected.len() as u64, MANY / 8);
     expected[900 / 8] |= 1 << (900 % 8);
@@ -171,7 +169,7 @@ fn a_protection_reaches_pages_behind_what_is_not_ours() {
     daemon.protect();
     let writer = place.page(12).write(9);
     assert_eq!(daemon.fault(), (Access::Write, true));
-    daemon.memory.copy(0);
+    daemon.memory.copy(0).unwrap();
     let bytes = daemon.memory.aside().to_vec();
     let [_, _, ref rest @ ..] = bytes[..] else {
         panic!("no marks")
