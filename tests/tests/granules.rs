@@ -167,7 +167,7 @@ fn a_granule_larger_than_a_frame_comes_whole_by_one_fault() {
     let wish = [("DIPC_GRANULE", "segment")];
     let mut one = program_with(cluster.node(1), &wish);
     let [mut two, mut three] = [2, 3].map(|node| cluster.program(node));
-    let size = 40 * MIB + 4096;
+    let size = 5 * MIB + 4096;
     let id = one.must(format!("shmget 0 {size} {CREATE}"));
     for program in [&mut one, &mut two, &mut three] {
         program.must(format!("shmat {id} 0"));
@@ -178,17 +178,17 @@ fn a_granule_larger_than_a_frame_comes_whole_by_one_fault() {
         assert_eq!(reader.must(format!("differ 0 0 {size} 5")), 0);
         assert_eq!(granules_in(cluster.node(number)) - before, 1);
     }
-    three.must(format!("fill 0 4096 {} 6", 20 * MIB));
+    three.must(format!("fill 0 4096 {} 6", 2 * MIB));
     assert_eq!(two.must("differ 0 0 4096 5"), 0);
-    assert_eq!(two.must(format!("differ 0 4096 {} 6", 20 * MIB)), 0);
-    let rest = 20 * MIB + 4096;
+    assert_eq!(two.must(format!("differ 0 4096 {} 6", 2 * MIB)), 0);
+    let rest = 2 * MIB + 4096;
     assert_eq!(two.must(format!("differ 0 {rest} {} 5", size - rest)), 0);
     // What the last process of a node gives back is whole too.
     three.must(format!("poke 0 {} 9", size - 8));
     two.must("shmdt 0");
     three.must("shmdt 0");
     assert_eq!(one.must(format!("peek 0 {}", size - 8)), 9);
-    assert_eq!(one.must(format!("differ 0 4096 {} 6", 20 * MIB)), 0);
+    assert_eq!(one.must(format!("differ 0 4096 {} 6", 2 * MIB)), 0);
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_node_that_is_killed_while_it_sends_a_large_granule_sends_all_or_nothing() {
         let mut cluster = Cluster::start(2);
         let mut one = program_with(cluster.node(1), &[("DIPC_GRANULE", "segment")]);
         let mut two = cluster.program(2);
-        let size = 24 * MIB;
+        let size = 6 * MIB;
         let id = one.must(format!("shmget 0 {size} {CREATE}"));
         for program in [&mut one, &mut two] {
             program.must(format!("shmat {id} 0"));

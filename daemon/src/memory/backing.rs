@@ -127,24 +127,14 @@ impl Backing {
         Ok(())
     }
 
-    /// The parts of a range that are no holes, in order: where, and how long.
-    pub fn data(&self, offset: u64, len: u64) -> Vec<(u64, u64)> {
-        let end = self.check(offset, len as usize) as u64 + len;
-        let mut parts = Vec::new();
-        let mut at = offset;
-        while at < end
-            && let Some(start) = self.seek(at, Whence::SeekData).filter(|&start| start < end)
-        {
-            let until = self.seek(start, Whence::SeekHole).unwrap_or(end).min(end);
-            parts.push((start, until - start));
-            at = until;
-        }
-        parts
-    }
-
-    /// `None` when there is no more of it: ENXIO, the only error there can be.
-    fn seek(&self, at: u64, whence: Whence) -> Option<u64> {
-        let found = nix::unistd::lseek(&self.memfd, at as libc::off_t, whence).ok()?;
+    /// Where the first byte from `offset` on is that lies in no hole, if there is one.
+    ///
+    /// There is no such question for the next hole: to find it the kernel looks at
+    /// every page before it, in all of the file.
+    pub fn next_data(&self, offset: u64) -> Option<u64> {
+        // ENXIO, the only error there can be, is the end.
+        let found =
+            nix::unistd::lseek(&self.memfd, offset as libc::off_t, Whence::SeekData).ok()?;
         u64::try_from(found).ok()
     }
 

@@ -69,12 +69,11 @@ pub(super) fn begin(granule: u64, into: &mut Vec<u8>) {
     into.resize(marks(granule), 0);
 }
 
-/// The bytes behind `from` are those of this page. Zeros are left out.
-pub(super) fn mark(page: usize, from: usize, into: &mut Vec<u8>) {
-    if into[from..] == ZERO_PAGE {
-        into.truncate(from);
-    } else {
+/// These bytes are those of this page. Zeros are left out. Pages come in order.
+pub(super) fn add(page: usize, bytes: &[u8], into: &mut Vec<u8>) {
+    if bytes != ZERO_PAGE {
         into[page / 8] |= 1 << (page % 8);
+        into.extend_from_slice(bytes);
     }
 }
 
@@ -87,9 +86,7 @@ mod tests {
         let mut bytes = Vec::new();
         begin(granule, &mut bytes);
         for (at, &byte) in pages.iter().enumerate() {
-            let from = bytes.len();
-            bytes.resize(from + PAGE_LEN, byte);
-            mark(at, from, &mut bytes);
+            add(at, &[byte; PAGE_LEN], &mut bytes);
         }
         (granule, bytes)
     }

@@ -58,10 +58,10 @@ pub(super) fn protect(uffd: &Uffd, range: Range, on: bool) -> Result<(), Error> 
     }
 }
 
-/// What [`map`] has found.
+/// What [`map`] and [`supply`] have found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mapped {
-    /// All of it was in memory, and is mapped now.
+    /// All of it is mapped now, and none of it was; who waits goes on.
     Now,
     /// It is one page, which was mapped before.
     Before,
@@ -79,22 +79,28 @@ pub(super) fn map(uffd: &Uffd, range: Range, protect: bool) -> Result<Mapped, Er
     }
 }
 
-/// Maps each page that is not: as it is in memory, or else with these bytes. Who
-/// waits there is not woken in every case.
-pub(super) fn supply(uffd: &Uffd, range: Range, bytes: &[u8], protect: bool) -> Result<(), Error> {
+/// Maps each page that is not: as it is in memory, or else with these bytes. If some
+/// were there before, who waits is not woken.
+pub(super) fn supply(
+    uffd: &Uffd,
+    range: Range,
+    bytes: &[u8],
+    protect: bool,
+) -> Result<Mapped, Error> {
     let Progress { done, result } = uffd.copy(range.start, bytes, protect);
     if result.is_ok() {
-        return Ok(());
+        return Ok(Mapped::Now);
     }
     of_a_page(result)?;
     let rest = range.behind(done);
     let bytes = bytes[done as usize..].chunks(PAGE as usize);
-    rest.pages().zip(bytes).try_for_each(|(page, bytes)| {
+    for (page, bytes) in rest.pages().zip(bytes) {
         match uffd.copy(page.start, bytes, protect).result {
-            Err(Error::Present) => of_a_page(uffd.proceed(page, protect).result),
-            other => of_a_page(other),
+            Err(Error::Present) => of_a_page(uffd.proceed(page, protect).result)?,
+            other => of_a_page(other)?,
         }
-    })
+    }
+    Ok(Mapped::Partly)
 }
 
 /// Makes SIGBUS of every later access to pages that are absent, and of those that

@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use dipc_wire::ObjectId;
 use dipc_wire::coherence::Access;
+use dipc_wire::peer::PIECE;
 
 use super::pages::{AROUND, Mapped, ZEROS};
 use super::shortage::{Stranded, beyond_control, forbid_writing};
@@ -54,6 +55,8 @@ pub struct SegmentMemory {
     waiting: HashMap<u64, Vec<Fault>>,
     stranded: Stranded,
     aside: Vec<u8>,
+    /// A part of a granule that is being put aside.
+    part: Vec<u8>,
 }
 
 struct PrivateView {
@@ -85,6 +88,7 @@ impl SegmentMemory {
             waiting: HashMap::new(),
             stranded: Stranded::default(),
             aside: Vec::new(),
+            part: Vec::new(),
         }
     }
 
@@ -234,10 +238,10 @@ impl SegmentMemory {
     }
 
     /// Puts the granule's bytes aside, as they travel.
-    pub fn copy(&mut self, granule: u64) {
+    pub fn copy(&mut self, granule: u64) -> io::Result<()> {
         let (offset, len) = self.span(granule);
         if len > PAGE {
-            return self.copy_pages(offset, len);
+            return self.copy_pages(offset, offset + len);
         }
         self.aside.clear();
         match (self.stranded.bytes(granule), &self.shared) {
@@ -245,21 +249,27 @@ impl SegmentMemory {
             (None, Some(memory)) => memory.read(offset, len as usize, &mut self.aside),
             (None, None) => self.aside.resize(len as usize, 0),
         }
+        Ok(())
     }
 
-    fn copy_pages(&mut self, offset: u64, len: u64) {
-        contents::begin(len, &mut self.aside);
+    fn copy_pages(&mut self, offset: u64, end: u64) -> io::Result<()> {
+        contents::begin(end - offset, &mut self.aside);
         let Some(memory) = &self.shared else {
-            return;
+            return Ok(());
         };
-        for (start, len) in memory.data(offset, len) {
-            for page in (start..start + len).step_by(PAGE as usize) {
-                let from = self.aside.len();
-                memory.read(page, PAGE as usize, &mut self.aside);
-                let page = (page - offset) / PAGE;
-                contents::mark(page as usize, from, &mut self.aside);
+        let mut at = offset;
+        while at < end
+            && let Some(start) = memory.next_data(at).filter(|&start| start < end)
+        {
+            at = end.min(start + AROUND);
+            self.part.clear();
+            memory.read_sparse(start, (at - start) as usize, &mut self.part)?;
+            let first = (start - offset) / PAGE;
+            for (page, bytes) in self.part.chunks(PAGE as usize).enumerate() {
+                contents::add(first as usize + page, bytes, &mut self.aside);
             }
         }
+        Ok(())
     }
 
     /// What was put aside last.
@@ -269,7 +279,7 @@ impl SegmentMemory {
 
     /// It is on its way: a large granule's memory is given back.
     pub fn sent(&mut self) {
-        if self.aside.capacity() as u64 > AROUND {
+        if self.aside.capacity() > PIECE {
             self.aside = Vec::new();
         }
     }
@@ -389,22 +399,22 @@ impl SegmentMemory {
     ) -> io::Result<bool> {
         let part = (offset, bytes.len() as u64);
         let mut done = 0;
-        let mut served = false;
-        if let Some(fault) = waiter
-            && let Some(range) = show(&fault.mapping, part).filter(|range| range.len == part.1)
-        {
-            let uffd = &fault.mapping.space.uffd;
-            loop {
+        while let Some(fault) = waiter {
+            let progress = spaces.as_it_is(fault, |mapping| {
+                let range = show(mapping, part).filter(|range| range.len == part.1)?;
                 let rest = &bytes[done as usize..];
-                let Progress { done: more, result } = uffd.copy(range.start + done, rest, protect);
-                done += more;
-                match result {
-                    Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
-                    _ => break,
-                }
+                Some(mapping.space.uffd.copy(range.start + done, rest, protect))
+            });
+            let Some(Progress { done: more, result }) = progress.flatten() else {
+                break;
+            };
+            done += more;
+            match result {
+                Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
+                _ => break,
             }
-            served = (range.start..range.start + done).contains(&fault.addr);
         }
+        let served = waiter.is_some_and(|f| (offset..offset + done).contains(&f.offset()));
         // Threads that map what is done may be writing there: only the rest.
         let rest = &bytes[done as usize..];
         if !rest.is_empty() {
@@ -480,53 +490,67 @@ impl SegmentMemory {
         spaces: &Spaces,
         passing: &dyn Passing,
     ) -> Result<(), Error> {
-        let uffd = &fault.mapping.space.uffd;
-        let Some(range) = self.range(&fault.mapping, granule) else {
-            return Ok(());
+        let view = match fault.mapping.view {
+            View::Shared => return self.resolve_shared(fault, granule, access, spaces),
+            View::Private(view) => self.private.get_mut(&view),
         };
-        let View::Private(view) = fault.mapping.view else {
-            // A thread that only reads is given no more than that while private
-            // copies exist: then the next write comes by here.
-            let write = access == Access::Write && fault.write;
-            if write {
-                self.discard_private(granule);
+        let copied = !view.is_some_and(|view| view.present.insert(granule));
+        if !copied && access == Access::Write {
+            self.protect(granule, spaces, passing);
+        }
+        let done = spaces.as_it_is(fault, |mapping| {
+            let Some(range) = self.range(mapping, granule) else {
+                return Ok(());
+            };
+            let uffd = &mapping.space.uffd;
+            let (mut part, mut mapped) = (range, Mapped::Partly);
+            if copied {
+                mapped = pages::map(uffd, range, false)?;
             }
+            if mapped == Mapped::Partly {
+                part = around(fault, range);
+                let offset = fault.offset() - (fault.addr - part.start);
+                self.read(offset, part.len).map_err(Error::Other)?;
+                mapped = pages::supply(uffd, part, &self.aside, false)?;
+            }
+            go_on(fault, part, mapped, false)
+        });
+        done.unwrap_or(Ok(()))
+    }
+
+    fn resolve_shared(
+        &mut self,
+        fault: &Fault,
+        granule: u64,
+        access: Access,
+        spaces: &Spaces,
+    ) -> Result<(), Error> {
+        // A thread that only reads is given no more than that while private
+        // copies exist: then the next write comes by here.
+        let write = access == Access::Write && fault.write;
+        if write {
+            self.discard_private(granule);
+        }
+        let mut private = self.private.values();
+        let copied = private.any(|view| view.present.contains(&granule));
+        let protect = access == Access::Read || copied;
+        let done = spaces.as_it_is(fault, |mapping| {
+            let Some(range) = self.range(mapping, granule) else {
+                return Ok(());
+            };
+            let uffd = &mapping.space.uffd;
             if write && fault.protected {
                 return pages::protect(uffd, range, false);
             }
-            let copied = self
-                .private
-                .values()
-                .any(|view| view.present.contains(&granule));
-            let protect = access == Access::Read || copied;
-            let mapped = pages::map(uffd, range, protect)?;
+            let (mut part, mut mapped) = (range, pages::map(uffd, range, protect)?);
             if mapped == Mapped::Partly {
-                let around = around(fault, range);
-                let zeros = &ZEROS[..around.len as usize];
-                pages::supply(uffd, around, zeros, protect)?;
+                part = around(fault, range);
+                let zeros = &ZEROS[..part.len as usize];
+                mapped = pages::supply(uffd, part, zeros, protect)?;
             }
-            return go_on(fault, range, mapped, protect);
-        };
-        let copied = self
-            .private
-            .get(&view)
-            .is_some_and(|view| view.present.contains(&granule));
-        let mut mapped = Mapped::Partly;
-        if copied {
-            mapped = pages::map(uffd, range, false)?;
-        } else if access == Access::Write {
-            self.protect(granule, spaces, passing);
-        }
-        if let Some(view) = self.private.get_mut(&view) {
-            view.present.insert(granule);
-        }
-        if mapped == Mapped::Partly {
-            let around = around(fault, range);
-            let offset = fault.offset() - (fault.addr - around.start);
-            self.read(offset, around.len).map_err(Error::Other)?;
-            pages::supply(uffd, around, &self.aside, false)?;
-        }
-        go_on(fault, range, mapped, false)
+            go_on(fault, part, mapped, protect)
+        });
+        done.unwrap_or(Ok(()))
     }
 
     /// Puts aside some bytes of a granule that is here, as they are.
@@ -624,17 +648,17 @@ fn around(fault: &Fault, range: Range) -> Range {
     }
 }
 
-/// The fault's page is mapped; pages that were before are given the protection that
-/// they should have, and who waits goes on.
-fn go_on(fault: &Fault, range: Range, mapped: Mapped, protect: bool) -> Result<(), Error> {
+/// The part of a granule in which the fault's page is mapped: pages that were before
+/// are given the protection that they should have, and who waits goes on.
+fn go_on(fault: &Fault, part: Range, mapped: Mapped, protect: bool) -> Result<(), Error> {
     let uffd = &fault.mapping.space.uffd;
     if mapped == Mapped::Now {
         return Ok(());
     }
     if protect {
-        uffd.wake(range);
+        uffd.wake(part);
         Ok(())
     } else {
-        pages::protect(uffd, range, false)
+        pages::protect(uffd, part, false)
     }
 }

@@ -336,6 +336,29 @@ impl Spaces {
         )
     }
 
+    /// Runs `act` on the mapping in which a thread waits, as far as the program has
+    /// left it since, while none of the space's can go: what lies in the place of a
+    /// part that is gone may be another segment. `None`: the thread's own page is
+    /// gone. It is woken, and finds what is there now.
+    pub fn as_it_is<R>(&self, fault: &Fault, act: impl FnOnce(&Mapping) -> R) -> Option<R> {
+        let inner = self.inner.read();
+        let was = &fault.mapping;
+        let same = |m: &&Mapping| {
+            let place = fault.addr.wrapping_sub(m.range.start);
+            (m.segment, m.view) == (was.segment, was.view)
+                && place < m.range.len
+                && place + m.offset == fault.offset()
+        };
+        let found = inner.mappings(was.space.id).iter().find(same).map(act);
+        if found.is_none() {
+            was.space.uffd.wake(Range {
+                start: fault.addr,
+                len: super::PAGE,
+            });
+        }
+        found
+    }
+
     /// For whoever was told that the space is changing: waits until its events
     /// can be read, and reads them. A fork that fails has none, so it waits for
     /// a short time only.

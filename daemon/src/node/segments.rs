@@ -395,7 +395,11 @@ impl Node {
         for action in actions {
             match *action {
                 Action::Protect { granule } => memory.protect(granule, &self.spaces, self),
-                Action::Copy { granule } => memory.copy(granule),
+                Action::Copy { granule } => {
+                    if let Err(error) = memory.copy(granule) {
+                        self.die(&format!("shared memory cannot be read: {error}"));
+                    }
+                }
                 Action::Drop { granule } => memory.discard(granule),
                 Action::Send { to, message } => {
                     let bytes = if message.carries_data() {

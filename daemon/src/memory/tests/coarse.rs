@@ -13,9 +13,7 @@ fn payload(pages: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     contents::begin(pages.len() as u64 * PAGE, &mut bytes);
     for (at, &byte) in pages.iter().enumerate() {
-        let from = bytes.len();
-        bytes.resize(from + PAGE as usize, byte);
-        contents::mark(at, from, &mut bytes);
+        contents::add(at, &[byte; PAGE as usize], &mut bytes);
     }
     bytes
 }
@@ -144,7 +142,7 @@ fn what_nobody_touches_takes_no_memory_and_does_not_travel() {
     writer.join().unwrap();
     assert_eq!(daemon.memory.resident(), 2 * PAGES * PAGE);
     daemon.protect();
-    daemon.memory.copy(0);
+    daemon.memory.copy(0).unwrap();
     let mut expected = payload(&[0; MANY as usize]);
     assert_eq!(expected.len() as u64, MANY / 8);
     expected[900 / 8] |= 1 << (900 % 8);
@@ -169,7 +167,7 @@ fn a_protection_reaches_pages_behind_what_is_not_ours() {
     daemon.protect();
     let writer = place.page(12).write(9);
     assert_eq!(daemon.fault(), (Access::Write, true));
-    daemon.memory.copy(0);
+    daemon.memory.copy(0).unwrap();
     let bytes = daemon.memory.aside().to_vec();
     let [_, _, ref rest @ ..] = bytes[..] else {
         panic!("no marks")
@@ -185,6 +183,38 @@ fn a_protection_reaches_pages_behind_what_is_not_ours() {
     daemon.permit(Access::Write);
     writer.join().unwrap();
     assert_eq!(found(place, 11..14), [12, 9, 14]);
+}
+
+/// A thread waits in a part of an attachment that its program has not given up; where
+/// the rest was lies something else now, which must not get this segment's bytes.
+#[test]
+fn what_has_come_to_lie_in_the_place_of_a_part_gets_nothing_of_the_segment() {
+    let mut daemon = Daemon::coarse(CUT, PAGES);
+    let place = daemon.shared();
+    let reader = place.page(2).read();
+    daemon.fault();
+    let gone = Range {
+        start: place.page(8).0,
+        len: (CUT - 8) * PAGE,
+    };
+    // SAFETY: nobody uses this part of a mapping of ours.
+    unsafe { libc::munmap(gone.start as *mut _, gone.len as usize) };
+    let me = std::process::id();
+    let told = daemon.spaces.unmap(Gone::Part(gone), me, |_| {});
+    assert!(told.unwrap().is_some());
+    let other = super::super::Backing::create("other", PAGE).unwrap();
+    // SAFETY: at a place that was just unmapped, or else it fails.
+    let lies = unsafe {
+        let (prot, flags) = (libc::PROT_READ, libc::MAP_SHARED | libc::MAP_FIXED);
+        let fd = other.as_fd().as_raw_fd();
+        libc::mmap(gone.start as *mut _, PAGE as usize, prot, flags, fd, 0)
+    };
+    assert_eq!(lies as u64, gone.start);
+    let page = Range { len: PAGE, ..gone };
+    daemon.space.uffd.register(page).unwrap();
+    daemon.install_pages(0, Access::Read, &numbered(PAGES));
+    assert_eq!(reader.join().unwrap(), 3);
+    assert_eq!(super::super::backing::resident(other.as_fd()).unwrap(), 0);
 }
 
 #[test]
