@@ -230,13 +230,14 @@ impl SegmentMemory {
     }
 
     /// Puts the granule's bytes aside.
-    pub fn copy(&mut self, granule: u64) {
+    pub fn copy(&mut self, granule: u64) -> io::Result<()> {
         let (offset, len) = self.span(granule);
         self.aside.clear();
         match &self.shared {
-            Some(memory) => memory.read(offset, len as usize, &mut self.aside),
+            Some(memory) => memory.read(offset, len as usize, &mut self.aside)?,
             None => self.aside.resize(len as usize, 0),
         }
+        Ok(())
     }
 
     /// What was put aside last.
@@ -289,16 +290,8 @@ impl SegmentMemory {
             let fits = |f: &&Fault| f.mapping.view == View::Shared && access_of(f) <= access;
             list.iter().find(fits).cloned()
         });
-        let placed = first.is_some_and(|fault| {
-            self.place(
-                &fault,
-                granule,
-                bytes,
-                access == Access::Read,
-                spaces,
-                passing,
-            )
-        });
+        let protect = access == Access::Read;
+        let placed = first.is_some_and(|fault| self.place(&fault, granule, bytes, protect));
         if !placed {
             let (offset, _) = self.span(granule);
             self.backing()?.write(offset, bytes)?;
@@ -307,26 +300,12 @@ impl SegmentMemory {
         Ok(())
     }
 
-    /// Fills and maps the granule where one thread waits for it, in one step.
-    fn place(
-        &self,
-        fault: &Fault,
-        granule: u64,
-        bytes: &[u8],
-        protect: bool,
-        spaces: &Spaces,
-        passing: &dyn Passing,
-    ) -> bool {
-        let Some(range) = self.whole_range(&fault.mapping, granule) else {
-            return false;
-        };
-        loop {
-            match fault.mapping.space.uffd.copy(range.start, bytes, protect) {
-                Ok(()) => return true,
-                Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
-                Err(_) => return false,
-            }
-        }
+    /// Fills and maps the granule where one thread waits for it, in one step, if
+    /// its space is not changing.
+    fn place(&self, fault: &Fault, granule: u64, bytes: &[u8], protect: bool) -> bool {
+        let uffd = &fault.mapping.space.uffd;
+        let range = self.whole_range(&fault.mapping, granule);
+        range.is_some_and(|range| uffd.copy(range.start, bytes, protect).is_ok())
     }
 
     /// The granule is here, and may be used as far as `access` goes: who waits
@@ -347,8 +326,13 @@ impl SegmentMemory {
             .into_iter()
             .partition(|fault| fault.mapping.view != View::Shared);
         for fault in private.iter().chain(&shared) {
-            while let Err(Error::Changing) = self.resolve(fault, granule, access, spaces, passing) {
-                catch_up(&fault.mapping.space, spaces, passing);
+            let done = self.resolve(fault, granule, access, spaces, passing);
+            // A space that forks without end may be changing for ever, and nobody
+            // else shall wait for it: its thread tries again, and is a new fault,
+            // which comes behind the events that must be read first.
+            if let (Err(Error::Changing), Some(range)) = (done, self.range(&fault.mapping, granule))
+            {
+                fault.mapping.space.uffd.wake(range);
             }
         }
     }
@@ -396,7 +380,7 @@ impl SegmentMemory {
         if access == Access::Write {
             self.protect(granule, spaces, passing);
         }
-        self.copy(granule);
+        self.copy(granule).map_err(Error::Other)?;
         let whole = self.whole_range(&fault.mapping, granule).is_some();
         if whole {
             uffd.copy(range.start, &self.aside, false)?;

@@ -255,7 +255,7 @@ fn protect_stops_writers_copy_keeps_the_bytes_and_discard_stops_readers() {
     daemon.protect();
     let writer = a.write(9);
     assert_eq!(daemon.fault(), (Access::Write, true));
-    daemon.memory.copy(0);
+    daemon.memory.copy(0).unwrap();
     daemon.memory.discard(0);
     assert_eq!(daemon.memory.aside()[..2], [8, 7]);
     // The protection of the absent page must not confuse what comes.

@@ -43,6 +43,9 @@ pub(crate) struct Link {
     /// `None` once the link is lost: who asks then is told at once.
     pending: Mutex<Option<HashMap<u64, Pending>>>,
     counters: Arc<Counters>,
+    /// The messages of queues that it was given, and their bytes, less those that
+    /// it gave back.
+    given: Mutex<(u64, u64)>,
     /// Whether anything was heard since the last look.
     heard: AtomicBool,
     /// For how many looks in a row nothing was.
@@ -142,6 +145,7 @@ impl Link {
             tags: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             counters,
+            given: Mutex::default(),
             heard: AtomicBool::new(true),
             silent: AtomicU32::new(0),
         }))
@@ -216,6 +220,25 @@ impl Link {
     pub(crate) fn received(&self) {
         self.counters.received();
         self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// A message of a queue goes to a program of the peer.
+    pub(crate) fn gives(&self, bytes: usize) {
+        let (messages, total) = &mut *self.given.lock();
+        (*messages, *total) = (*messages + 1, *total + bytes as u64);
+    }
+
+    /// The peer's program died before it had its message. A peer that gives back
+    /// what it was never given would fill queues past their bounds.
+    pub(crate) fn given_back(&self, bytes: usize) -> Result<(), String> {
+        let (messages, total) = &mut *self.given.lock();
+        match (messages.checked_sub(1), total.checked_sub(bytes as u64)) {
+            (Some(one_less), Some(fewer)) => {
+                (*messages, *total) = (one_less, fewer);
+                Ok(())
+            }
+            _ => Err(format!("it gives back a message of {bytes} bytes that it was not given")),
+        }
     }
 
     /// Looks whether anything has come since the last look; ends the connection

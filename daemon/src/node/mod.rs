@@ -51,6 +51,7 @@ mod timer;
 mod users;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use dipc_wire::referee::Membership;
@@ -126,6 +127,10 @@ pub(crate) struct Node {
     pub(crate) counters: Arc<Counters>,
     pub(crate) keeper: Keeper,
     pub(crate) descriptors: Descriptors,
+    /// What each user has of them.
+    pub(crate) seats: Arc<client::Seats>,
+    /// Whether it was said that a user has too many.
+    pub(crate) crowded: AtomicBool,
     pub(crate) late: segments::Late,
     pub(crate) faults: attach::FaultService,
     pub(crate) bequests: attach::Bequests,

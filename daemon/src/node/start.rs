@@ -214,6 +214,7 @@ pub(super) fn assemble(
         quantum,
     };
     let timer = Timer::new();
+    let descriptors = Descriptors::new();
     Ok(Arc::new(Node {
         me,
         name,
@@ -237,7 +238,9 @@ pub(super) fn assemble(
         timer,
         counters: Arc::new(Counters::default()),
         keeper,
-        descriptors: Descriptors::new(),
+        seats: client::Seats::new(descriptors.limit(), nix::unistd::geteuid().as_raw()),
+        crowded: AtomicBool::new(false),
+        descriptors,
         late: Late::new(),
         faults: fault_service(),
         bequests: Bequests::default(),
