@@ -23,6 +23,7 @@ pub mod cost;
 pub mod observe;
 pub mod process;
 pub mod program;
+pub mod raw;
 pub mod scratch;
 pub mod skip;
 pub mod twins;
