@@ -237,7 +237,9 @@ impl Link {
                 (*messages, *total) = (one_less, fewer);
                 Ok(())
             }
-            _ => Err(format!("it gives back a message of {bytes} bytes that it was not given")),
+            _ => Err(format!(
+                "it gives back a message of {bytes} bytes that it was not given"
+            )),
         }
     }
 

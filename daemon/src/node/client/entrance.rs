@@ -147,8 +147,8 @@ impl Node {
         }
         let same_version = hello.version == VERSION;
         let copy = stream.try_clone();
-        let room = !reader.seat().refused
-            && copy.as_ref().is_ok_and(|copy| self.descriptors.admit(copy));
+        let room =
+            !reader.seat().refused && copy.as_ref().is_ok_and(|copy| self.descriptors.admit(copy));
         let accepted = same_version && room;
         let reply = HelloReply {
             version: VERSION,
