@@ -21,6 +21,8 @@ mod machines;
 mod seeds;
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::{fs, io};
 
 /// What a run came to: of each kind of thing, which. So that a test can tell whether
 /// bytes get anywhere.
@@ -60,6 +62,19 @@ const fn target(
     take: fn(&[u8], &mut Reached),
 ) -> Target {
     Target { name, seeds, take }
+}
+
+/// What was found before, in `regressions/TARGET/`.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn regressions(target: &Target) -> io::Result<Vec<Vec<u8>>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+    match fs::read_dir(folder.join(target.name)) {
+        Ok(files) => files.map(|file| fs::read(file?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Runs the target of this name.

@@ -2,10 +2,7 @@
 //! seeds, then the seeds with changes that are the same in each run. What was
 //! reached is counted, so that the tests cannot pass by getting nowhere.
 
-use std::fs;
-use std::path::Path;
-
-use dipc_fuzz::{Reached, TARGETS, Target};
+use dipc_fuzz::{Reached, TARGETS, regressions};
 
 /// Changed inputs of each target.
 const ROUNDS: usize = 40_000;
@@ -38,24 +35,13 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
     }
 }
 
-/// What was found before.
-fn regressions(target: &Target) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("regressions")
-        .join(target.name);
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    files
-        .map(|file| fs::read(file.path()).expect("it can be read"))
-        .collect()
-}
-
 fn takes_anything(name: &str, least: usize) {
     let target = TARGETS
         .iter()
         .find(|target| target.name == name)
         .expect("a target");
     let mut reached = Reached::new();
-    for bytes in regressions(target) {
+    for bytes in regressions(target).expect("they can be read") {
         (target.take)(&bytes, &mut reached);
     }
     let seeds = (target.seeds)();
