@@ -57,7 +57,7 @@ impl Seats {
     }
 
     /// A seat for one more connection of a user; `None`: not even to refuse it.
-    pub(super) fn take(self: &Arc<Self>, uid: u32) -> Option<Seat> {
+    pub(in crate::node) fn take(self: &Arc<Self>, uid: u32) -> Option<Seat> {
         let mut users = self.users.lock();
         let taken = users.entry(uid).or_default();
         let bounded = uid != 0 && uid != self.own;
