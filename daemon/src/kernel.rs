@@ -125,6 +125,13 @@ pub(crate) fn user_namespace(folder: impl AsFd) -> Option<UserNamespace> {
     (len > 0).then_some(name)
 }
 
+/// Whether this is a userfaultfd, by the name in `/proc/self/fd`: the kernel has it
+/// at hand, whatever the descriptor is.
+pub(crate) fn is_userfaultfd(fd: impl AsFd) -> bool {
+    let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    std::fs::read_link(path).is_ok_and(|name| name.as_os_str() == "anon_inode:[userfaultfd]")
+}
+
 /// Whether there was no descriptor to be had, here or on the whole machine.
 pub(crate) fn is_shortage(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))

@@ -30,6 +30,7 @@ pub mod network;
 pub mod observe;
 pub mod process;
 pub mod program;
+pub mod raw;
 pub mod relay;
 pub mod scarcity;
 pub mod scratch;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use nix::unistd::Whence;
+use parking_lot::Mutex;
 
 /// The unit of everything here, in bytes.
 pub const PAGE: u64 = 4096;
@@ -23,7 +24,19 @@ pub fn resident(memfd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK)
 }
 
-/// A sealed memfd and this daemon's own mapping of it.
+/// Bytes of addresses that all mappings together may take: a quarter of what a
+/// process has on x86-64. Segments can be as large as anybody says, and a process
+/// without addresses can start no thread.
+const ADDRESSES: usize = 32 << 40;
+/// How many there are: half of what the kernel allows a process (`vm.max_map_count`),
+/// whose threads take two each.
+const MAPPINGS: usize = 32_000;
+
+/// What the mappings of all segments take.
+static TAKEN: Mutex<(usize, usize)> = Mutex::new((0, 0));
+
+/// A sealed memfd and, as far as there is room for it, this daemon's own mapping of
+/// it, which saves a system call for each granule that is sent.
 ///
 /// The seals keep a client from truncating it, which would kill the daemon by
 /// SIGBUS. The daemon's mapping is registered with no userfaultfd: it reads
@@ -31,13 +44,62 @@ pub fn resident(memfd: BorrowedFd<'_>) -> io::Result<u64> {
 #[derive(Debug)]
 pub struct Backing {
     memfd: OwnedFd,
+    len: usize,
+    mapping: Option<OwnMapping>,
+}
+
+/// A mapping of a whole memfd.
+#[derive(Debug)]
+struct OwnMapping {
     base: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: `base` is a shared mapping that lives as long as the Backing, and is
+// SAFETY: `base` is a shared mapping that lives as long as the OwnMapping, and is
 // only read through.
-unsafe impl Send for Backing {}
+unsafe impl Send for OwnMapping {}
+
+impl OwnMapping {
+    /// `None` where there is no room; the memfd can be read without.
+    fn of(memfd: BorrowedFd<'_>, len: usize) -> Option<Self> {
+        let taken = &mut *TAKEN.lock();
+        let (addresses, mappings) = (taken.0.checked_add(len)?, taken.1 + 1);
+        if addresses > ADDRESSES || mappings > MAPPINGS {
+            return None;
+        }
+        // SAFETY: a fresh shared mapping at an address of the kernel's choice.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ,
+                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                memfd.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return None;
+        }
+        // A huge page would join granules that travel apart. Where the kernel
+        // has none, the advice fails and is not needed.
+        // SAFETY: advice on our own mapping.
+        unsafe { libc::madvise(base, len, libc::MADV_NOHUGEPAGE) };
+        *taken = (addresses, mappings);
+        let base = NonNull::new(base.cast())?;
+        Some(OwnMapping { base, len })
+    }
+}
+
+impl Drop for OwnMapping {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `of` mapped; no reference to its bytes
+        // outlives a method call.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+        let taken = &mut *TAKEN.lock();
+        *taken = (taken.0 - self.len, taken.1 - 1);
+    }
+}
 
 impl Backing {
     /// Memory of `len` bytes, a multiple of [`PAGE`], all holes.
@@ -65,26 +127,12 @@ impl Backing {
             return Err(io::Error::last_os_error());
         }
         let len = usize::try_from(len).map_err(io::Error::other)?;
-        // SAFETY: a fresh shared mapping at an address of the kernel's choice.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_NORESERVE,
-                fd,
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // A huge page would join granules that travel apart. Where the kernel
-        // has none, the advice fails and is not needed.
-        // SAFETY: advice on our own mapping.
-        unsafe { libc::madvise(base, len, libc::MADV_NOHUGEPAGE) };
-        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at zero"))?;
-        Ok(Backing { memfd, base, len })
+        let mapping = OwnMapping::of(memfd.as_fd(), len);
+        Ok(Backing {
+            memfd,
+            len,
+            mapping,
+        })
     }
 
     fn check(&self, offset: u64, len: usize) -> usize {
@@ -98,17 +146,36 @@ impl Backing {
 
     /// Appends `len` bytes from `offset` to `into`. Call it only for pages that
     /// are present: reading a hole would fill it.
-    pub fn read(&self, offset: u64, len: usize, into: &mut Vec<u8>) {
+    pub fn read(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
         let offset = self.check(offset, len);
+        let Some(mapping) = &self.mapping else {
+            let begin = into.len();
+            into.resize(begin + len, 0);
+            return self.read_through_kernel(offset, &mut into[begin..]);
+        };
         into.reserve(len);
         // SAFETY: source lies in our mapping by `check`, the destination was
         // reserved, and they cannot overlap. Other processes may map these
         // bytes, but they are write-protected by the caller before.
         unsafe {
             let end = into.as_mut_ptr().add(into.len());
-            std::ptr::copy_nonoverlapping(self.base.as_ptr().add(offset), end, len);
+            std::ptr::copy_nonoverlapping(mapping.base.as_ptr().add(offset), end, len);
             into.set_len(into.len() + len);
         }
+        Ok(())
+    }
+
+    fn read_through_kernel(&self, offset: usize, mut into: &mut [u8]) -> io::Result<()> {
+        let mut offset = offset as libc::off_t;
+        while !into.is_empty() {
+            let count = nix::sys::uio::pread(&self.memfd, into, offset)?;
+            if count == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+            into = &mut into[count..];
+            offset += count as libc::off_t;
+        }
+        Ok(())
     }
 
     /// Reads `len` bytes from `offset`, holes as zeros, which stay holes.
@@ -187,10 +254,18 @@ impl AsFd for Backing {
     }
 }
 
-impl Drop for Backing {
-    fn drop(&mut self) {
-        // SAFETY: unmaps exactly what `create` mapped; no reference to its
-        // bytes outlives a method call.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_for_which_there_are_no_addresses_is_read_without() {
+        let large = Backing::create("dipc-test", 2 * ADDRESSES as u64).unwrap();
+        assert!(large.mapping.is_none());
+        let place = ADDRESSES as u64 + 3 * PAGE;
+        large.write(place, b"there").unwrap();
+        let mut found = Vec::new();
+        large.read(place, 5, &mut found).unwrap();
+        assert_eq!(found, b"there");
     }
 }

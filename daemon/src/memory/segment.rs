@@ -35,7 +35,7 @@ use dipc_wire::peer::PIECE;
 use super::pages::{AROUND, Mapped, ZEROS};
 use super::shortage::{Stranded, beyond_control, forbid_writing};
 use super::spaces::{Births, Fault, Mapping, News, Space, Spaces, View};
-use super::uffd::{Error, Progress, Range};
+use super::uffd::{Error, Range};
 use super::{Backing, PAGE, contents, pages, whole_pages};
 
 /// Where the events go that are read in passing, because a space was changing.
@@ -246,7 +246,7 @@ impl SegmentMemory {
         self.aside.clear();
         match (self.stranded.bytes(granule), &self.shared) {
             (Some(bytes), _) => self.aside.extend_from_slice(bytes),
-            (None, Some(memory)) => memory.read(offset, len as usize, &mut self.aside),
+            (None, Some(memory)) => memory.read(offset, len as usize, &mut self.aside)?,
             (None, None) => self.aside.resize(len as usize, 0),
         }
         Ok(())
@@ -321,7 +321,7 @@ impl SegmentMemory {
         let len = self.span(granule).1;
         // One page of zeros is made at once; of more, what is touched.
         let bytes = bytes.or((len == PAGE).then_some(&ZEROS[..PAGE as usize]));
-        match self.place(granule, access, bytes, spaces, passing) {
+        match self.place(granule, access, bytes, spaces) {
             Ok(()) => self.permit(granule, access, spaces, passing),
             Err(error) if len == PAGE => {
                 let bytes = bytes.unwrap_or_default();
@@ -339,7 +339,6 @@ impl SegmentMemory {
         access: Access,
         bytes: Option<&[u8]>,
         spaces: &Spaces,
-        passing: &dyn Passing,
     ) -> io::Result<()> {
         self.backing()?;
         let (offset, len) = self.span(granule);
@@ -355,7 +354,6 @@ impl SegmentMemory {
                 part,
                 access == Access::Read,
                 spaces,
-                passing,
             )?;
         }
         if let (true, Some(first)) = (served, &first)
@@ -395,25 +393,16 @@ impl SegmentMemory {
         bytes: &[u8],
         protect: bool,
         spaces: &Spaces,
-        passing: &dyn Passing,
     ) -> io::Result<bool> {
         let part = (offset, bytes.len() as u64);
-        let mut done = 0;
-        while let Some(fault) = waiter {
-            let progress = spaces.as_it_is(fault, |mapping| {
+        let progress = waiter.and_then(|fault| {
+            spaces.as_it_is(fault, |mapping| {
                 let range = show(mapping, part).filter(|range| range.len == part.1)?;
-                let rest = &bytes[done as usize..];
-                Some(mapping.space.uffd.copy(range.start + done, rest, protect))
-            });
-            let Some(Progress { done: more, result }) = progress.flatten() else {
-                break;
-            };
-            done += more;
-            match result {
-                Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
-                _ => break,
-            }
-        }
+                Some(mapping.space.uffd.copy(range.start, bytes, protect))
+            })
+        });
+        // What is not done, for whatever reason, is filled without being mapped.
+        let done = progress.flatten().map_or(0, |progress| progress.done);
         let served = waiter.is_some_and(|f| (offset..offset + done).contains(&f.offset()));
         // Threads that map what is done may be writing there: only the rest.
         let rest = &bytes[done as usize..];
@@ -453,16 +442,20 @@ impl SegmentMemory {
         spaces: &Spaces,
         passing: &dyn Passing,
     ) {
-        loop {
-            match self.resolve(fault, granule, access, spaces, passing) {
-                Err(Error::Changing) => catch_up(&fault.mapping.space, spaces, passing),
-                Err(Error::Other(error)) => {
-                    tracing::error!(segment = %self.id, granule, %error, "no memory to map a page");
-                    return poison_page(fault, spaces, passing);
-                }
-                // Gone or unmapped: nobody is left there.
-                _ => return,
+        match self.resolve(fault, granule, access, spaces, passing) {
+            // A space that forks without end may be changing for ever, and nobody
+            // else shall wait for it: its thread tries again, and is a new fault,
+            // which comes behind the events that must be read first.
+            Err(Error::Changing) => fault.mapping.space.uffd.wake(Range {
+                start: fault.addr,
+                len: PAGE,
+            }),
+            Err(Error::Other(error)) => {
+                tracing::error!(segment = %self.id, granule, %error, "no memory to map a page");
+                poison_page(fault, spaces, passing);
             }
+            // Gone or unmapped: nobody is left there.
+            _ => {}
         }
     }
 
@@ -558,8 +551,7 @@ impl SegmentMemory {
         self.aside.clear();
         match &self.shared {
             Some(memory) if self.granule == PAGE => {
-                memory.read(offset, len as usize, &mut self.aside);
-                Ok(())
+                memory.read(offset, len as usize, &mut self.aside)
             }
             Some(memory) => memory.read_sparse(offset, len as usize, &mut self.aside),
             None => {

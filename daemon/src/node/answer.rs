@@ -86,6 +86,9 @@ impl Asker {
         match self {
             Asker::Client(client) => client.answer(reply, payload),
             Asker::Peer { link, tag } => {
+                if let Reply::Message { .. } = reply {
+                    link.gives(payload.len());
+                }
                 // A link that is lost takes its node's calls with it: their
                 // processes are undone when that node is declared dead.
                 let _ = link.send(

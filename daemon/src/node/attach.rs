@@ -75,12 +75,7 @@ impl Node {
         flags: u32,
         need_uffd: bool,
     ) -> Result<Option<Attaching>, ClientError> {
-        let half = self.attach_at_home(client, id, flags).and_then(|granted| {
-            self.prepare(id, &granted).inspect_err(|_| {
-                self.abandon_at_home(client, id);
-            })
-        });
-        let (view, len, memfd) = match half {
+        let (view, len, memfd) = match self.attach_by_rights(client, id, flags) {
             Ok(half) => half,
             Err(errno) => {
                 client.done(Err(errno))?;
@@ -95,6 +90,20 @@ impl Node {
             offset: 0,
         };
         self.offer(client, half, &memfd, need_uffd).map(Some)
+    }
+
+    /// Has the home count an attachment, and makes memory for it: the one that all
+    /// share who may write, or one of its own for who may only read.
+    pub(super) fn attach_by_rights(
+        &self,
+        client: &Client,
+        id: ObjectId,
+        flags: u32,
+    ) -> Result<(View, u64, OwnedFd), Errno> {
+        let granted = self.attach_at_home(client, id, flags)?;
+        self.prepare(id, &granted).inspect_err(|_| {
+            self.abandon_at_home(client, id);
+        })
     }
 
     /// Sends a program what it needs for the second half.

@@ -81,25 +81,28 @@ impl Node {
             .spaces
             .showing(range.start, sayer(client))
             .ok_or(Errno::EINVAL)?;
-        let (id, view) = (shown.segment, shown.view);
+        let id = shown.segment;
         let offset = shown.offset + (range.start - shown.range.start);
+        let end = offset.checked_add(range.len).ok_or(Errno::EINVAL)?;
         let segment = self.segments.get(id).ok_or(Errno::EINVAL)?;
-        let memfd = {
-            let state = segment.state.lock();
-            let end = offset.checked_add(range.len).ok_or(Errno::EINVAL)?;
-            if end > state.memory.mapped_len() {
-                return Err(Errno::EINVAL);
-            }
-            let memfd = state.memory.memory_of(view).ok_or(Errno::EINVAL)?;
-            memfd.try_clone_to_owned().map_err(|_| Errno::ENOMEM)?
-        };
-        if shown.space.pid() == Some(client.pid()) {
-            self.remap_at_home(client, id)?;
-        } else {
-            // Perhaps a sibling's, that may more than this process.
-            let needed = if shown.readonly { flags::RDONLY } else { 0 };
-            self.attach_at_home(client, id, needed)?;
+        if end > segment.state.lock().memory.mapped_len() {
+            return Err(Errno::EINVAL);
         }
+        let (view, memfd) = if shown.space.pid() == Some(client.pid()) {
+            let memfd = {
+                let state = segment.state.lock();
+                let memfd = state.memory.memory_of(shown.view).ok_or(Errno::EINVAL)?;
+                memfd.try_clone_to_owned().map_err(|_| Errno::ENOMEM)?
+            };
+            self.remap_at_home(client, id)?;
+            (shown.view, memfd)
+        } else {
+            // Perhaps a sibling's, that may more than this process, or has memory of
+            // its own: what this one is given is by its own rights.
+            let needed = if shown.readonly { flags::RDONLY } else { 0 };
+            let (view, _, memfd) = self.attach_by_rights(client, id, needed)?;
+            (view, memfd)
+        };
         let half = Attaching {
             id,
             view,

@@ -13,8 +13,9 @@
 
 mod entrance;
 mod refusal;
+mod seats;
 
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -36,11 +37,13 @@ use super::identity::{Abroad, Ids, Thread};
 use super::outbox::{Closed, Outbox};
 use super::process::Process;
 use super::reader::Reader;
+use crate::kernel;
 use crate::memory::changes::Gone;
 use crate::memory::uffd::Range;
 use crate::semantics::{Credentials, Rights, Ticket, Witness};
 
 pub(super) use entrance::listen;
+pub(super) use seats::{Seat, Seats};
 
 /// A connected thread of a program.
 pub(crate) struct Client {
@@ -115,6 +118,8 @@ pub(super) enum ClientError {
     Deaf,
     #[error("its descriptors do not fit its request")]
     Descriptors,
+    #[error("its user's half-sent requests take more memory than is given to one user")]
+    Greedy,
     #[error("it puts several requests into one packet")]
     Crammed,
     #[error("the kernel does not say who sends")]
@@ -162,6 +167,27 @@ fn shows_ends(request: &Request, payload: &[u8]) -> bool {
     }
 }
 
+/// The userfaultfd that comes with a request, if that may bring one.
+///
+/// Called with no lock held, since whatever else a program sends is closed here: a
+/// file of a file system that the program runs itself (fuse(4)) takes as long to
+/// close, or to answer anything at all, as the program likes. The name that the
+/// kernel gives a descriptor is the one thing that can be asked for safely.
+fn userfaultfd(
+    request: &Request,
+    mut descriptors: Vec<OwnedFd>,
+) -> Result<Option<OwnedFd>, ClientError> {
+    let Some(one) = descriptors.pop() else {
+        return Ok(None);
+    };
+    let takes_it = matches!(request, Request::Map { .. } | Request::Forked { .. });
+    if takes_it && descriptors.is_empty() && kernel::is_userfaultfd(&one) {
+        Ok(Some(one))
+    } else {
+        Err(ClientError::Descriptors)
+    }
+}
+
 impl Node {
     /// Serves one request; false when the program has closed the connection.
     fn serve_one(
@@ -170,7 +196,7 @@ impl Node {
         stream: &Socket,
         reader: &mut Reader,
     ) -> Result<bool, ClientError> {
-        let Some(mut arrived) = reader.next_request()? else {
+        let Some(arrived) = reader.next_request()? else {
             return reader.read(stream);
         };
         let request: Request = arrived.frame.message()?;
@@ -186,6 +212,7 @@ impl Node {
             }
             _ => {}
         }
+        let uffd = userfaultfd(&request, arrived.descriptors)?;
         if shows_ends(&request, payload) {
             self.settle_ends();
         }
@@ -200,10 +227,6 @@ impl Node {
             }
         }
         *client.ids.lock() = arrived.sender;
-        let uffd = arrived.descriptors.pop();
-        if !arrived.descriptors.is_empty() {
-            return Err(ClientError::Descriptors);
-        }
         match request {
             Request::Call(Call::Remove { kind, id })
                 if self.knows_from_list_only(&client.process, kind, id) =>
@@ -516,7 +539,8 @@ mod tests {
         let hello = Encoded::new(&Hello::ours(), 0).unwrap();
         theirs.write_all(hello.as_ref()).unwrap();
         let peer = getsockopt(&ours, sockopt::PeerCredentials).unwrap();
-        let mut reader = Reader::new(peer.pid());
+        let seat = node.seats.take(peer.uid()).unwrap();
+        let mut reader = Reader::new(peer.pid(), seat);
         let client = node.greet(&ours, &mut reader, peer).unwrap().unwrap();
         (client, ours, theirs, reader)
     }

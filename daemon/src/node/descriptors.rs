@@ -65,6 +65,11 @@ impl Descriptors {
         Self::limited(getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft))
     }
 
+    /// The number from which on there are none.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     fn limited(limit: u64) -> Self {
         Descriptors {
             limit,

@@ -7,7 +7,7 @@ use std::thread;
 
 use dipc_wire::call::Reply;
 use dipc_wire::frame::FrameBuffer;
-use dipc_wire::peer::Message;
+use dipc_wire::peer::{MAX_NAME, Message};
 use dipc_wire::{Errno, Pid};
 
 use super::Node;
@@ -92,6 +92,10 @@ impl Node {
                 if let Some(id) = call.object() {
                     ours(id)?;
                 }
+                if caller.login.len() > MAX_NAME {
+                    return Err(format!("a login of {} bytes", caller.login.len()));
+                }
+                self.home.waiters().admit(link.node, tag)?;
                 let asker = Asker::Peer {
                     link: link.clone(),
                     tag,
@@ -117,6 +121,7 @@ impl Node {
                 self.home.revert_op(ours(id)?, from(pid), payload);
             }
             Message::UndeliveredMessage { id, mtype } => {
+                link.given_back(payload.len())?;
                 self.home.put_back(ours(id)?, mtype, payload);
             }
             Message::Exited { pid } => self.home.exit(from(pid)),

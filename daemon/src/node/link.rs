@@ -48,6 +48,9 @@ pub(crate) struct Link {
     lease: Mutex<Lease>,
     /// Whether all that came over it is given up.
     given_up: AtomicBool,
+    /// The messages of queues that it was given, and their bytes, less those that
+    /// it gave back.
+    given: Mutex<(u64, u64)>,
 }
 
 /// Why two nodes do not talk.
@@ -152,6 +155,7 @@ impl Link {
             counters,
             lease: Mutex::new(lease),
             given_up: AtomicBool::new(false),
+            given: Mutex::default(),
         }))
     }
 
@@ -251,6 +255,27 @@ impl Link {
     /// Something has come from the peer.
     pub(crate) fn received(&self) {
         self.counters.received();
+    }
+
+    /// A message of a queue goes to a program of the peer.
+    pub(crate) fn gives(&self, bytes: usize) {
+        let (messages, total) = &mut *self.given.lock();
+        (*messages, *total) = (*messages + 1, *total + bytes as u64);
+    }
+
+    /// The peer's program died before it had its message. A peer that gives back
+    /// what it was never given would fill queues past their bounds.
+    pub(crate) fn given_back(&self, bytes: usize) -> Result<(), String> {
+        let (messages, total) = &mut *self.given.lock();
+        match (messages.checked_sub(1), total.checked_sub(bytes as u64)) {
+            (Some(one_less), Some(fewer)) => {
+                (*messages, *total) = (one_less, fewer);
+                Ok(())
+            }
+            _ => Err(format!(
+                "it gives back a message of {bytes} bytes that it was not given"
+            )),
+        }
     }
 
     /// The connection itself, for the keeper.

@@ -63,6 +63,7 @@ mod users;
 mod watching;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use dipc_wire::referee::Membership;
@@ -148,6 +149,10 @@ pub(crate) struct Node {
     pub(crate) keeper: Keeper,
     pub(crate) descriptors: Descriptors,
     pub(crate) reserve: Arc<Reserve>,
+    /// What each user has of them.
+    pub(crate) seats: Arc<client::Seats>,
+    /// Whether it was said that a user has too many.
+    pub(crate) crowded: AtomicBool,
     pub(crate) late: segments::Late,
     pub(crate) faults: attach::FaultService,
     pub(crate) bequests: attach::Bequests,

@@ -119,9 +119,9 @@ impl Outbox {
                 Err(Errno::EAGAIN) if descriptors.is_empty() => {}
                 Err(_) => return Err(self.close_locked(queue)),
             }
-        } else if !descriptors.is_empty() {
-            // Who asks for descriptors before it has read its answers is no
-            // client of ours.
+        } else if self.cut == Cut::Packets {
+            // A program asks one thing at a time. Who asks on before it has read its
+            // answer would have us keep all of them.
             return Err(self.close_locked(queue));
         }
         for part in parts {
@@ -308,7 +308,6 @@ mod tests {
         let outbox = Outbox::new(a.into(), Cut::Packets, 64 << 20);
         let payload: Vec<u8> = (0..1_000_000u32).map(|n| n as u8).collect();
         outbox.send([b"header", &payload]).unwrap();
-        outbox.send([b"short", b"one"]).unwrap();
         let packet = || {
             let mut room = vec![0; PACKET + 1];
             let count = (&b).read(&mut room).unwrap();
@@ -322,8 +321,17 @@ mod tests {
             assert!((1..=PACKET).contains(&packet.len()));
             got.extend(packet);
         }
-        // What was queued behind may have come along.
-        assert_eq!(got[..payload.len()], payload[..]);
+        assert_eq!(got, payload);
+    }
+
+    #[test]
+    fn a_program_that_asks_on_without_reading_its_answer_is_given_up() {
+        let (a, _b) =
+            socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::SEQPACKET, None).unwrap();
+        let outbox = Outbox::new(a.into(), Cut::Packets, 64 << 20);
+        let more_than_a_socket_takes = vec![7u8; 4 << 20];
+        outbox.send([b"header", &more_than_a_socket_takes]).unwrap();
+        assert!(outbox.send([b"short", b"one"]).is_err());
     }
 
     #[test]

@@ -13,11 +13,13 @@ use dipc_wire::local::PACKET;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use socket2::Socket;
 
-use super::client::ClientError;
+use super::client::{ClientError, Seat};
 use super::identity::Ids;
 
 /// Descriptors that one message may bring; more are closed at once.
 const DESCRIPTORS: usize = 4;
+/// After a request of more bytes its buffer is given back.
+const LONG: usize = 256 << 10;
 /// Room for who sends and as many descriptors as the kernel passes at once
 /// (`SCM_MAX_FD`): what it cuts off, cmsg(3), could not be told from the rest.
 #[repr(C, align(8))]
@@ -27,11 +29,14 @@ const CONTROL: usize = 32 + 16 + 4 * 254;
 /// What has arrived on a connection and is not yet used.
 pub(super) struct Reader {
     owner: i32,
+    seat: Seat,
     buffer: FrameBuffer,
     control: Box<Control>,
     /// Who sent the packet that the frame in `buffer` begins with.
     sender: Option<Ids>,
     descriptors: Vec<OwnedFd>,
+    /// Bytes of a request that goes on in the next packet.
+    unfinished: usize,
     warned: bool,
 }
 
@@ -45,9 +50,11 @@ pub(super) struct Arrived<'r> {
 
 impl Reader {
     /// Of a new connection that this process has opened.
-    pub(super) fn new(owner: i32) -> Self {
+    pub(super) fn new(owner: i32, seat: Seat) -> Self {
         Reader {
             owner,
+            seat,
+            unfinished: 0,
             buffer: FrameBuffer::new(),
             control: Box::new(Control([0; CONTROL])),
             sender: None,
@@ -56,11 +63,21 @@ impl Reader {
         }
     }
 
+    /// What its user is given of this daemon.
+    pub(super) fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
     /// The next request, if all of it is here.
     pub(super) fn next_request(&mut self) -> Result<Option<Arrived<'_>>, ClientError> {
         let Some(frame) = self.buffer.next_frame()? else {
-            return Ok(None);
+            return match self.seat.holds(self.unfinished) {
+                true => Ok(None),
+                false => Err(ClientError::Greedy),
+            };
         };
+        // All of it is here: this takes nothing more.
+        self.seat.holds(0);
         Ok(Some(Arrived {
             frame,
             // A request begins with its packet, or nobody knows who says it.
@@ -72,6 +89,13 @@ impl Reader {
     /// Waits for more; false at the connection's end.
     pub(super) fn read(&mut self, stream: &Socket) -> Result<bool, ClientError> {
         let begins = self.buffer.is_empty();
+        if begins {
+            if self.unfinished > LONG {
+                // One long request shall not cost its memory for ever.
+                self.buffer = FrameBuffer::new();
+            }
+            self.unfinished = 0;
+        }
         let mut sender = None;
         let mut descriptors = Vec::new();
         let count = loop {
@@ -104,6 +128,7 @@ impl Reader {
             return Ok(true);
         }
         self.buffer.filled(count);
+        self.unfinished += count;
         self.descriptors.append(&mut descriptors);
         if self.descriptors.len() > DESCRIPTORS {
             // Requests take them as they come: so many are to exhaust ours.
@@ -139,12 +164,18 @@ mod tests {
     use nix::sys::socket::{ControlMessage, sendmsg, setsockopt, sockopt};
     use socket2::{Domain, Type};
 
+    use super::super::client::Seats;
     use super::*;
 
     fn pair() -> (Socket, Socket) {
         let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
         setsockopt(&ours, sockopt::PassCred, &true).unwrap();
         (ours, theirs)
+    }
+
+    fn reader(owner: i32) -> Reader {
+        let seats = Seats::new(u64::MAX, 0);
+        Reader::new(owner, seats.take(0).unwrap())
     }
 
     fn this_process() -> i32 {
@@ -159,7 +190,7 @@ mod tests {
     #[test]
     fn descriptors_without_a_request_are_refused_before_they_exhaust_ours() {
         let (ours, theirs) = pair();
-        let mut reader = Reader::new(this_process());
+        let mut reader = reader(this_process());
         let fds = [theirs.as_raw_fd(); DESCRIPTORS];
         let mut bring = || {
             send(&theirs, &[0], &[ControlMessage::ScmRights(&fds)]);
@@ -172,7 +203,7 @@ mod tests {
     #[test]
     fn a_request_is_of_whom_its_first_packet_says() {
         let (ours, theirs) = pair();
-        let mut reader = Reader::new(this_process());
+        let mut reader = reader(this_process());
         let header = Encoded::new(&Request::List, 3).unwrap();
         send(&theirs, header.as_ref(), &[]);
         send(&theirs, b"abc", &[]);
@@ -189,7 +220,7 @@ mod tests {
     #[test]
     fn a_request_that_does_not_begin_with_its_packet_is_refused() {
         let (ours, theirs) = pair();
-        let mut reader = Reader::new(this_process());
+        let mut reader = reader(this_process());
         let header = Encoded::new(&Request::List, 0).unwrap();
         send(&theirs, &[header.as_ref(); 2].concat(), &[]);
         assert!(reader.read(&ours).unwrap());
@@ -201,7 +232,7 @@ mod tests {
     fn a_packet_of_another_process_changes_nothing() {
         let (ours, theirs) = pair();
         // As if this process had got hold of another one's connection.
-        let mut reader = Reader::new(this_process() + 1);
+        let mut reader = reader(this_process() + 1);
         let header = Encoded::new(&Request::List, 0).unwrap();
         send(
             &theirs,

@@ -223,6 +223,7 @@ pub(super) fn assemble(
         quantum: config.quantum.min(longest),
     };
     let timer = Timer::new();
+    let descriptors = Descriptors::new();
     Ok(Arc::new(Node {
         me,
         name,
@@ -242,7 +243,9 @@ pub(super) fn assemble(
         timer,
         counters: Arc::new(Counters::default()),
         keeper,
-        descriptors: Descriptors::new(),
+        seats: client::Seats::new(descriptors.limit(), nix::unistd::geteuid().as_raw()),
+        crowded: AtomicBool::new(false),
+        descriptors,
         reserve: Arc::new(Reserve::new().map_err(system("cannot wait for events"))?),
         late: Late::new(),
         faults: fault_service(),

@@ -39,7 +39,7 @@ struct command {
 
 extern const struct command semaphores[], queues[], memory[], mappings[], processes[], births[],
     churning[], places[], controls[], listing[], many_objects[], swarms[], traps[],
-    identities[], litmus_tests[];
+    identities[], litmus_tests[], attacks[];
 
 /* The answers. */
 void succeed(struct line *, long value);

@@ -60,7 +60,7 @@ void perform(char *words, char *answer)
         line.word[line.count++] = w;
     const struct command *tables[] = {semaphores, queues, memory, mappings, processes, births,
                                       churning, places, controls, listing, many_objects,
-                                      swarms, traps, identities, litmus_tests};
+                                      swarms, traps, identities, litmus_tests, attacks};
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct command *c = tables[t]; c->name; c++)
             if (strcmp(c->name, text(&line, 0)) == 0) {

@@ -164,6 +164,34 @@ fn a_grant_that_guesses_the_ticket_wrong_changes_nothing() {
 }
 
 #[test]
+fn a_home_that_lies_costs_no_third_node_its_life() {
+    let mut victim = protocol(2);
+    victim.fault(0, Access::Read, 0, &mut Vec::new());
+    let ticket = victim.cache().line(0).pending.unwrap().ticket;
+    let before = victim.clone();
+    let grant = |granule, access, content| Message::Grant {
+        granule,
+        access,
+        content,
+        ticket,
+    };
+    // The home has told node 3 to send what this node did not ask for, or a granule
+    // that the segment, as it was described here, does not have.
+    for message in [
+        grant(0, Access::Write, Content::Data),
+        grant(0, Access::Read, Content::Keep),
+        grant(0, Access::Read, Content::Zero),
+        grant(GRANULES, Access::Read, Content::Data),
+    ] {
+        assert_eq!(receive(&mut victim, 3, message), Ok(vec![]));
+        assert_eq!(victim, before);
+    }
+    for granule in [0, GRANULES] {
+        refused(&mut victim, 1, grant(granule, Access::Write, Content::Data));
+    }
+}
+
+#[test]
 fn what_the_dead_say_counts_for_nothing_until_they_are_back() {
     let mut home = protocol(1);
     home.node_died(node(2), FIRST, 0, &mut Vec::new());

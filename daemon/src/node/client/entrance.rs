@@ -2,7 +2,9 @@
 //! short; it says hello; and it is served until its connection ends.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam::channel::bounded;
 use dipc_wire::frame::Encoded;
@@ -17,11 +19,14 @@ use super::super::identity::{Ids, Thread};
 use super::super::outbox::{Cut, Outbox, send_blocking};
 use super::super::reader::Reader;
 use super::refusal::no_room;
+use super::seats::Seat;
 use super::{Client, ClientError};
 
 /// More unread bytes than this, and a program is given up: it asks one thing at
 /// a time, so it has one answer to read.
 const BACKLOG: usize = 64 << 20;
+/// How long a connection that is refused may take to say hello.
+const REFUSAL: Duration = Duration::from_secs(1);
 
 /// Serves local programs, for ever.
 pub(in crate::node) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Result<()> {
@@ -41,6 +46,11 @@ pub(in crate::node) fn listen(node: &Arc<Node>, listener: Socket) -> std::io::Re
 impl Node {
     /// Serves a connection by a thread of its own, or turns it away.
     fn begin_client(self: &Arc<Self>, stream: Socket) {
+        let peer = getsockopt(&stream, sockopt::PeerCredentials).ok();
+        let seat = peer.and_then(|peer| self.seats.take(peer.uid()));
+        let (Some(peer), Some(seat)) = (peer, seat) else {
+            return;
+        };
         // It is given the connection when it is there: what a thread would have
         // got that cannot be made is lost.
         let (give, take) = bounded::<Socket>(1);
@@ -50,7 +60,7 @@ impl Node {
                 return;
             };
             let spare = &node.descriptors.for_newcomer;
-            if node.serve_client(&stream) {
+            if node.serve_client(&stream, peer, seat) {
                 drop(stream);
                 spare.refill();
             } else {
@@ -72,15 +82,14 @@ impl Node {
     }
 
     /// Serves a connection to its end; false when it was not let in.
-    fn serve_client(self: &Arc<Self>, stream: &Socket) -> bool {
-        let greeted = getsockopt(stream, sockopt::PeerCredentials)
-            .map_err(ClientError::Io)
-            .and_then(|peer| {
-                let mut reader = Reader::new(peer.pid());
-                let client = self.greet(stream, &mut reader, peer)?;
-                Ok(client.map(|client| (client, reader)))
-            });
-        let (client, mut reader) = match greeted {
+    fn serve_client(self: &Arc<Self>, stream: &Socket, peer: UnixCredentials, seat: Seat) -> bool {
+        if seat.refused {
+            self.say_crowded(&peer);
+            // It shall not keep us waiting for its hello.
+            let _ = stream.set_read_timeout(Some(REFUSAL));
+        }
+        let mut reader = Reader::new(peer.pid(), seat);
+        let client = match self.greet(stream, &mut reader, peer) {
             Ok(Some(client)) => client,
             Ok(None) => return false,
             Err(error) => {
@@ -105,6 +114,17 @@ impl Node {
         true
     }
 
+    fn say_crowded(&self, peer: &UnixCredentials) {
+        if !self.crowded.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                uid = peer.uid(),
+                pid = peer.pid(),
+                "a program is turned away: its user has as many connections as one user may \
+                 have. It has very many threads, or means harm; this is said once"
+            );
+        }
+    }
+
     /// Finds out who connects. `None`: it speaks another version, or there is no
     /// room for it, and was told.
     pub(super) fn greet(
@@ -126,7 +146,8 @@ impl Node {
         }
         let same_version = hello.version == VERSION;
         let copy = stream.try_clone();
-        let room = copy.as_ref().is_ok_and(|copy| self.descriptors.admit(copy));
+        let room =
+            !reader.seat().refused && copy.as_ref().is_ok_and(|copy| self.descriptors.admit(copy));
         let accepted = same_version && room;
         let reply = HelloReply {
             accepted,

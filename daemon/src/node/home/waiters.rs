@@ -15,6 +15,10 @@ use crate::node::answer::Asker;
 use crate::node::timer::{Entry, Timer};
 use crate::semantics::{Granted, Outcome, Queue, SemSet, Ticket, Wake};
 
+/// Calls of one peer that may wait: more threads than Linux gives a node's programs
+/// by default (`threads-max` on 32 GiB).
+const MOST: usize = 1 << 18;
+
 /// All calls that wait in this home.
 pub(crate) struct Waiters {
     timer: Arc<Timer<Task>>,
@@ -26,7 +30,7 @@ pub(crate) struct Waiters {
 struct Table {
     waiters: HashMap<Ticket, Waiter>,
     /// Calls of peers, by the name that the peer gave them.
-    remote: HashMap<(NodeId, u64), Ticket>,
+    remote: HashMap<NodeId, HashMap<u64, Ticket>>,
 }
 
 #[derive(Clone)]
@@ -70,7 +74,8 @@ impl Waiters {
     pub(super) fn enter(&self, ticket: Ticket, asker: Asker, pid: Pid, on: WaitsOn) {
         let mut table = self.table.lock();
         if let Asker::Peer { link, tag } = &asker {
-            table.remote.insert((link.node, *tag), ticket);
+            let calls = table.remote.entry(link.node).or_default();
+            calls.insert(*tag, ticket);
         }
         table.waiters.insert(
             ticket,
@@ -86,8 +91,10 @@ impl Waiters {
     fn take(&self, ticket: Ticket) -> Option<Waiter> {
         let mut table = self.table.lock();
         let waiter = table.waiters.remove(&ticket)?;
-        if let Asker::Peer { link, tag } = &waiter.asker {
-            table.remote.remove(&(link.node, *tag));
+        if let Asker::Peer { link, tag } = &waiter.asker
+            && let Some(calls) = table.remote.get_mut(&link.node)
+        {
+            calls.remove(tag);
         }
         drop(table);
         if let Some(deadline) = waiter.deadline {
@@ -108,7 +115,21 @@ impl Waiters {
 
     /// The call that a peer names so, if it waits.
     pub(crate) fn remote(&self, node: NodeId, tag: u64) -> Option<Ticket> {
-        self.table.lock().remote.get(&(node, tag)).copied()
+        self.table.lock().remote.get(&node)?.get(&tag).copied()
+    }
+
+    /// Whether a peer may make one more call under this name. The error is what no
+    /// honest peer does: its programs have a thread for each call that waits.
+    pub(crate) fn admit(&self, node: NodeId, tag: u64) -> Result<(), String> {
+        match self.table.lock().remote.get(&node) {
+            Some(calls) if calls.contains_key(&tag) => {
+                Err(format!("it gives the name {tag} to two calls that wait"))
+            }
+            Some(calls) if calls.len() >= MOST => {
+                Err(format!("it has more than {MOST} calls that wait here"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn get(&self, ticket: Ticket) -> Option<Waiter> {
@@ -119,7 +140,7 @@ impl Waiters {
     pub(super) fn forget_node(&self, node: NodeId) {
         let mut table = self.table.lock();
         table.waiters.retain(|_, waiter| waiter.pid.node != node);
-        table.remote.retain(|(peer, _), _| *peer != node);
+        table.remote.remove(&node);
     }
 }
 

@@ -1,0 +1,4 @@
+//! `cargo fuzz run frames`: see `docs/testing.md`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dipc_fuzz::run("frames", bytes));

@@ -1,0 +1,4 @@
+//! `cargo fuzz run limits`: see `docs/testing.md`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dipc_fuzz::run("limits", bytes));

@@ -1,0 +1,4 @@
+//! `cargo fuzz run peer`: see `docs/testing.md`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dipc_fuzz::run("peer", bytes));
