@@ -14,6 +14,10 @@ use crate::key::{BadKey, Key};
 use crate::refusal::Refusal;
 use crate::tls::Tls;
 
+/// A frame without anything: how a side without a key says no to one that
+/// encrypts, which finds that it is no TLS.
+pub const EMPTY_FRAME: [u8; 8] = [0; 8];
+
 /// What `--key` and `--allow` say.
 #[derive(Clone, Debug, Default)]
 pub struct Door {

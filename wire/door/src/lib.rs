@@ -23,6 +23,7 @@
 //! | [`channel`] | the reading half of a connection, encrypted or not |
 //! | [`lobby`] | how many may be on the threshold at once |
 //! | [`refusal`] | why somebody does not come in |
+//! | [`tally`] | refusals counted, and how many of them are logged |
 //!
 //! Without a key a connection is plain: nothing is between it and its socket, and
 //! both of its ends must be loopback addresses.
@@ -35,6 +36,7 @@ pub mod key;
 pub mod lobby;
 pub mod refusal;
 pub mod session;
+pub mod tally;
 mod tls;
 
 pub use allow::Allow;
@@ -44,3 +46,4 @@ pub use key::Key;
 pub use lobby::{Guest, Lobby};
 pub use refusal::Refusal;
 pub use session::Session;
+pub use tally::Tally;
