@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! DIR/cluster.json    who belongs to it
+//! DIR/cluster.key     its key, with --tls
 //! DIR/referee.log     what each daemon says
 //! DIR/node1.log
 //! DIR/node1.sock      where programs of node 1 connect
@@ -28,6 +29,8 @@ use crate::process::Identity;
 /// The longest path of a Unix socket: `sun_path` with its final zero.
 const SOCKET_PATH: usize = 107;
 const RECORD: &str = "cluster.json";
+/// The cluster's key, if its connections are encrypted.
+pub(crate) const KEY: &str = "cluster.key";
 const FORMAT: u32 = 1;
 
 /// Who belongs to a cluster.
@@ -248,7 +251,9 @@ fn is_ours(name: &str) -> bool {
     let is_node = stem
         .strip_prefix("node")
         .is_some_and(|n| n.parse::<u8>().is_ok());
-    (is_node || stem == "referee") && name.len() > stem.len() || name.starts_with(RECORD)
+    (is_node || stem == "referee") && name.len() > stem.len()
+        || name.starts_with(RECORD)
+        || name == KEY
 }
 
 /// Makes an existing folder usable, or says why it is not.

@@ -1,5 +1,6 @@
 //! Starts a cluster's daemons, and ends them.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -7,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dipc_door::Key;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal;
 
 use crate::artifacts;
 use crate::client::Client;
-use crate::cluster::{Cluster, Member};
+use crate::cluster::{Cluster, KEY, Member};
 use crate::failure::{Doing, Failure, Result};
 use crate::interrupts::Interrupts;
 use crate::process::{Identity, first_readable};
@@ -40,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) limit: Vec<String>,
     /// The referee's `--limits`, which it must find from `/`.
     pub(crate) limits: Option<PathBuf>,
+    /// A key of its own, in the cluster's folder, for all its connections.
+    pub(crate) tls: bool,
     /// The daemons end when we end, whatever ends us.
     pub(crate) ends_with_us: bool,
 }
@@ -74,7 +78,15 @@ impl Running {
             .as_mut()
             .ok_or_else(|| Failure::new("no cluster", "released"))?;
 
+        let key = plan.tls.then(|| cluster.dir.join(KEY));
+        if let Some(key) = &key {
+            Key::generate(key).doing(|| "cannot encrypt".into())?;
+        }
         let mut command = Command::new(referee);
+        command.args(
+            key.iter()
+                .flat_map(|key| [OsStr::new("--key"), key.as_os_str()]),
+        );
         command.args(["--listen", "127.0.0.1:0", "--new-cluster"]);
         command.args(
             plan.timeout
@@ -103,6 +115,10 @@ impl Running {
                 &address,
             ]);
             command.arg("--socket").arg(cluster.socket(&name));
+            command.args(
+                key.iter()
+                    .flat_map(|key| [OsStr::new("--key"), key.as_os_str()]),
+            );
             command.args(
                 plan.timeout
                     .iter()

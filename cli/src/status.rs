@@ -179,7 +179,9 @@ fn for_people(nodes: &[NodeStatus], rows: &[Row], limits: Limits) -> String {
 fn refused(nodes: &[NodeStatus]) -> String {
     let of_node = |node: &NodeStatus| {
         let counts = node.refused.iter();
-        let counts: Vec<_> = counts.map(|(why, count)| format!("{why}={count}")).collect();
+        let counts: Vec<_> = counts
+            .map(|(why, count)| format!("{why}={count}"))
+            .collect();
         (!counts.is_empty()).then(|| format!("{} {}", node.name, counts.join(" ")))
     };
     let all: Vec<_> = nodes.iter().filter_map(of_node).collect();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use dipc_door::{BadDoor, Door};
 use dipc_wire::Limits;
 use dipc_wire::limits::BadLimit;
 use dipc_wire::local::SYSTEM_SOCKET;
@@ -43,6 +44,17 @@ pub struct Config {
     /// The cluster's referee; without one this node is a cluster of its own
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub referee: Option<String>,
+
+    /// The cluster's key, made by `dipc keygen`: connections to other nodes and to
+    /// the referee are encrypted, and only those who have it come in. Needed where
+    /// an address is not loopback
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// Which nodes come in, each from which address: lines `NAME ADDRESS`. Read
+    /// once, at the start [default: all who have the key]
+    #[arg(long, value_name = "FILE")]
+    pub allow: Option<PathBuf>,
 
     /// How long a node keeps a page of shared memory that others wait for
     #[arg(long, default_value = "200us", value_parser = duration)]
@@ -90,6 +102,11 @@ pub enum LimitsError {
 }
 
 impl Config {
+    /// Who comes in from other machines.
+    pub fn door(&self) -> Result<Door, BadDoor> {
+        Door::load(self.key.as_deref(), self.allow.as_deref())
+    }
+
     /// The limits of a cluster of one.
     pub fn limits(&self) -> Result<Limits, LimitsError> {
         if self.referee.is_some() && (self.limits.is_some() || !self.limit.is_empty()) {

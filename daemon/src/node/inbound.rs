@@ -1,10 +1,10 @@
 //! What a peer says.
 
 use std::io::Read;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 
+use dipc_door::Channel;
 use dipc_wire::call::Reply;
 use dipc_wire::frame::FrameBuffer;
 use dipc_wire::peer::Message;
@@ -20,7 +20,7 @@ impl Node {
     pub(super) fn hear(
         self: &Arc<Self>,
         link: Arc<Link>,
-        mut stream: TcpStream,
+        mut channel: Channel,
         mut buffer: FrameBuffer,
     ) -> std::io::Result<()> {
         let node = self.clone();
@@ -38,7 +38,7 @@ impl Node {
                                 }
                             }
                         },
-                        Ok(None) => match stream.read(buffer.space()) {
+                        Ok(None) => match channel.read(buffer.space()) {
                             Ok(0) => break "it closed the connection".into(),
                             Ok(count) => buffer.filled(count),
                             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

@@ -1,14 +1,15 @@
 //! The connection to one life of one peer.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
+use dipc_door::door::speaks_tls;
+use dipc_door::{Channel, Refusal};
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
 use dipc_wire::peer::{Caller, Hello, MAGIC, Message, VERSIONS, common_version};
@@ -19,10 +20,11 @@ use thiserror::Error;
 
 use super::answer::Asker;
 use super::counters::Counters;
-use super::outbox::{Closed, Cut, Outbox, send_blocking};
+use super::outbox::Closed;
+use super::outgoing::Outgoing;
 
 /// More unread bytes than this, and a peer is given up.
-const BACKLOG: usize = 256 << 20;
+pub(crate) const BACKLOG: usize = 256 << 20;
 
 /// Who waits for an answer of this peer.
 pub(crate) enum Pending {
@@ -38,7 +40,7 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     /// Its life.
     pub(crate) incarnation: Incarnation,
-    outbox: Arc<Outbox>,
+    outgoing: Outgoing,
     tags: AtomicU64,
     /// `None` once the link is lost: who asks then is told at once.
     pending: Mutex<Option<HashMap<u64, Pending>>>,
@@ -66,11 +68,30 @@ pub(crate) enum HandshakeError {
     Mistaken,
     #[error("the referee does not name it as a member")]
     NotAMember,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl HandshakeError {
+    /// In one word, for counting.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            HandshakeError::Io(error) if error.kind() == ErrorKind::TimedOut => "slow",
+            HandshakeError::Io(error) if error.kind() == ErrorKind::UnexpectedEof => "truncated",
+            HandshakeError::Io(_) => "broken",
+            HandshakeError::Frame(_) | HandshakeError::Stranger => "stranger",
+            HandshakeError::OtherCluster => "cluster",
+            HandshakeError::Version { .. } => "version",
+            HandshakeError::Mistaken => "mistaken",
+            HandshakeError::NotAMember => "no-member",
+            HandshakeError::Refused(refusal) => refusal.reason(),
+        }
+    }
 }
 
 /// Says who we are, and to whom.
 pub(crate) fn say_hello(
-    stream: &TcpStream,
+    channel: &Channel,
     me: Membership,
     to: NodeId,
     to_incarnation: Incarnation,
@@ -84,18 +105,25 @@ pub(crate) fn say_hello(
         to,
         to_incarnation,
     };
-    send_blocking(stream, [Encoded::new(&hello, 0)?.as_ref(), &[]])?;
+    channel.send_blocking([Encoded::new(&hello, 0)?.as_ref(), &[]])?;
     Ok(())
 }
 
 /// Hears who the other is; what it sent behind stays in the buffer.
 pub(crate) fn hear_hello(
-    mut stream: &TcpStream,
+    channel: &mut Channel,
     buffer: &mut FrameBuffer,
     me: Membership,
 ) -> Result<Hello, HandshakeError> {
     loop {
-        if let Some(frame) = buffer.next_frame()? {
+        let frame = buffer.next_frame().map_err(|error| {
+            if speaks_tls(&error) {
+                Refusal::Encrypted.into()
+            } else {
+                HandshakeError::from(error)
+            }
+        })?;
+        if let Some(frame) = frame {
             let hello: Hello = frame.message().map_err(|_| HandshakeError::Stranger)?;
             if hello.magic != MAGIC {
                 return Err(HandshakeError::Stranger);
@@ -113,8 +141,8 @@ pub(crate) fn hear_hello(
             }
             return Ok(hello);
         }
-        match stream.read(buffer.space())? {
-            0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+        match channel.read(buffer.space())? {
+            0 => return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
             count => buffer.filled(count),
         }
     }
@@ -130,21 +158,17 @@ pub(crate) fn tune(stream: &TcpStream, timeout: Duration) -> std::io::Result<()>
 }
 
 impl Link {
-    pub(crate) fn new(
-        stream: &TcpStream,
-        hello: &Hello,
-        counters: Arc<Counters>,
-    ) -> std::io::Result<Arc<Self>> {
-        Ok(Arc::new(Link {
+    pub(crate) fn new(outgoing: Outgoing, hello: &Hello, counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Link {
             node: hello.node,
             incarnation: hello.incarnation,
-            outbox: Outbox::new(OwnedFd::from(stream.try_clone()?), Cut::Nowhere, BACKLOG),
+            outgoing,
             tags: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             counters,
             heard: AtomicBool::new(true),
             silent: AtomicU32::new(0),
-        }))
+        })
     }
 
     /// Sends one message. An error means that the link is lost: its reader is
@@ -156,7 +180,7 @@ impl Link {
         })?;
         let header = header.as_ref();
         self.counters.sent(header.len() + payload.len());
-        self.outbox.send([header, payload])
+        self.outgoing.send([header, payload])
     }
 
     /// Sends a call whose answer goes to `asker`. Returns the call's tag, or
@@ -226,7 +250,7 @@ impl Link {
             self.silent.store(0, Ordering::Relaxed);
         } else if self.silent.fetch_add(1, Ordering::Relaxed) + 1 >= looks {
             tracing::warn!(node = %self.node, "nothing was heard of a peer for the time-out");
-            self.outbox.close();
+            self.outgoing.close();
         }
     }
 
@@ -237,7 +261,7 @@ impl Link {
 
     /// The link is lost: closes it and returns all who wait for an answer.
     pub(crate) fn lose(&self) -> Vec<Pending> {
-        self.outbox.close();
+        self.outgoing.close();
         self.pending
             .lock()
             .take()

@@ -12,10 +12,10 @@
 //! | [`segments`] | the segments in use here: faults and coherence messages |
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
 //! | [`names`] | the referee's client |
-//! | [`membership`] | nodes that come and go |
+//! | [`membership`], [`threshold`] | nodes that come and go; who is let in |
 //! | [`census`], [`sysvipc`], [`listed`] | what `ipcs` is told, and what `ipcrm -a` may not remove |
 //! | [`process`], [`identity`], [`users`] | who the programs are: here, now, and elsewhere |
-//! | [`outbox`], [`timer`], [`counters`], [`answer`], [`descriptors`] | tools |
+//! | [`outbox`], [`outgoing`], [`timer`], [`counters`], [`answer`], [`descriptors`] | tools |
 //!
 //! Threads block in one place each: a client's or peer's thread in reading its
 //! socket, a space's in its userfaultfd. Whoever has something to send sends it
@@ -39,6 +39,7 @@ mod listed;
 mod membership;
 mod names;
 mod outbox;
+mod outgoing;
 mod peers;
 mod process;
 mod reader;
@@ -47,12 +48,14 @@ mod start;
 mod sysvipc;
 #[cfg(test)]
 mod testing;
+mod threshold;
 mod timer;
 mod users;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dipc_door::Door;
 use dipc_wire::referee::Membership;
 use dipc_wire::{Limits, ObjectId, Pid};
 
@@ -68,6 +71,7 @@ use names::Names;
 use peers::Peers;
 use process::Processes;
 use segments::Segments;
+use threshold::Refused;
 use timer::Timer;
 
 pub use start::{StartError, run};
@@ -116,6 +120,10 @@ pub(crate) struct Node {
     pub(crate) began: Instant,
     pub(crate) home: Home,
     pub(crate) peers: Peers,
+    /// Who comes in.
+    pub(crate) door: Door,
+    /// Who did not.
+    pub(crate) refused: Refused,
     /// Held while a life's end is worked off.
     pub(crate) ending: Mutex<()>,
     pub(crate) names: Names,

@@ -14,6 +14,8 @@ use super::link::Link;
 pub(crate) struct Member {
     /// Its present life.
     pub(crate) incarnation: Incarnation,
+    /// What the referee calls it.
+    pub(crate) name: String,
 }
 
 /// All peers. A node is here from the moment the referee names it until its
@@ -51,14 +53,14 @@ impl Peers {
         }
     }
 
-    /// Waits until the referee has named this life of a node; false when it is
-    /// over or does not come within `patience`.
-    pub(crate) fn is_member(
+    /// Waits until the referee has named this life of a node; returns its name, and
+    /// `None` when it is over or does not come within `patience`.
+    pub(crate) fn await_member(
         &self,
         node: NodeId,
         incarnation: Incarnation,
         patience: Duration,
-    ) -> bool {
+    ) -> Option<String> {
         let mut known = self.known.lock();
         let not_yet = |known: &mut Known| {
             !known.is_over(node, incarnation)
@@ -68,7 +70,12 @@ impl Peers {
                     .is_none_or(|m| m.incarnation != incarnation)
         };
         self.changed.wait_while_for(&mut known, not_yet, patience);
-        !not_yet(&mut known) && !known.is_over(node, incarnation)
+        if known.is_over(node, incarnation) {
+            return None;
+        }
+        let member = known.members.get(&node);
+        let member = member.filter(|member| member.incarnation == incarnation)?;
+        Some(member.name.clone())
     }
 
     /// A handshake has succeeded: from the moment after `last` the link may be

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::bounded;
+use dipc_door::{BadDoor, Door, Refusal};
 use dipc_wire::referee::Membership;
 use dipc_wire::{Incarnation, NodeId};
 use nix::sys::signal::{SigSet, Signal};
@@ -27,6 +28,7 @@ use super::names::{JoinError, Joined, Names, Referee, join};
 use super::peers::Peers;
 use super::process::Processes;
 use super::segments::{Late, Segments};
+use super::threshold::Refused;
 use super::timer::Timer;
 use super::users::Users;
 use super::{Node, Settings, Task, admin, client};
@@ -83,6 +85,12 @@ pub enum StartError {
         /// What to do, where the referee has not said it.
         hint: &'static str,
     },
+    /// The key or the allow file is no good.
+    #[error(transparent)]
+    Door(#[from] BadDoor),
+    /// Other hosts could connect, and there is no key.
+    #[error("--listen: {0}")]
+    Exposed(Refusal),
     /// A present member cannot be reached.
     #[error("{0}")]
     Member(String),
@@ -118,30 +126,32 @@ pub fn run(config: &Config, ready: impl FnOnce(&str)) -> Result<(), StartError> 
         .map_err(|e| system("cannot block signals")(e.into()))?;
     descriptors::raise_limit();
     config.limits()?;
+    let door = config.door()?;
     let programs = socket(&config.socket)?;
-    let served = serve(config, programs, ready, &ends);
+    let served = serve(config, door, programs, ready, &ends);
     let _ = fs::remove_file(&config.socket);
     served
 }
 
 fn serve(
     config: &Config,
+    door: Door,
     programs: Socket,
     ready: impl FnOnce(&str),
     ends: &SigSet,
 ) -> Result<(), StartError> {
     let keeper = Keeper::spawn().map_err(system("cannot start the keeper process"))?;
-    let peers = listen(config)?;
+    let peers = listen(config, &door)?;
     let name = node_name(config)?;
     let address = peers
         .as_ref()
         .map(|(_, address)| address.to_string())
         .unwrap_or_default();
     let joined = match &config.referee {
-        Some(referee) => Some(enter_cluster(config, referee, &name, &address)?),
+        Some(referee) => Some(enter_cluster(config, &door, referee, &name, &address)?),
         None => None,
     };
-    let node = assemble(config, keeper, name, address, joined.as_ref())?;
+    let node = assemble(config, keeper, name, address, joined.as_ref(), door)?;
     let threads = system("cannot start a thread");
     let at = node.clone();
     node.timer
@@ -200,6 +210,7 @@ pub(super) fn assemble(
     name: String,
     address: String,
     joined: Option<&Joined>,
+    door: Door,
 ) -> Result<Arc<Node>, StartError> {
     let me = joined.map_or_else(solo, |joined| joined.me);
     let timeout = joined.map_or(config.timeout, |joined| joined.timeout);
@@ -229,6 +240,8 @@ pub(super) fn assemble(
             Users::new(config.root),
         ),
         peers: Peers::default(),
+        door,
+        refused: Refused::new(),
         ending: Mutex::default(),
         names,
         processes: Arc::new(Processes::new().map_err(system("cannot watch processes"))?),
@@ -301,7 +314,7 @@ fn socket(path: &Path) -> Result<Socket, StartError> {
     Ok(listener)
 }
 
-fn listen(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+fn listen(config: &Config, door: &Door) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     if config.referee.is_none() {
         return Ok(None);
     }
@@ -309,6 +322,7 @@ fn listen(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartErr
     if address.ip().is_unspecified() {
         return Err(StartError::Unspecified(address));
     }
+    door.may_use(address.ip()).map_err(StartError::Exposed)?;
     let listener = TcpListener::bind(address).and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
@@ -320,6 +334,7 @@ fn listen(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartErr
 
 fn enter_cluster(
     config: &Config,
+    door: &Door,
     referee: &str,
     name: &str,
     address: &str,
@@ -327,11 +342,11 @@ fn enter_cluster(
     let deadline = Instant::now() + config.timeout;
     loop {
         // A referee that has just restarted lets newcomers wait.
-        match join(referee, name, address, None, config.timeout * 2) {
+        match join(door, referee, name, address, None, config.timeout * 2) {
             Ok(joined) => return Ok(joined),
             Err(error) if error.is_final() || Instant::now() >= deadline => {
                 let hint = match error {
-                    JoinError::Refused { .. } => "",
+                    JoinError::Refused { .. } | JoinError::Door(_) => "",
                     _ => ". Check that dipc-referee runs there and that this host reaches it",
                 };
                 return Err(StartError::Join {

@@ -5,11 +5,13 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use clap::Parser;
+use dipc_door::Door;
 use dipc_wire::peer::{Hello, MAGIC, VERSIONS};
 use dipc_wire::{Incarnation, NodeId};
 
 use super::Node;
-use super::link::Link;
+use super::link::{BACKLOG, Link};
+use super::outgoing::Outgoing;
 use super::process::{Process, Processes};
 use super::start::assemble;
 use crate::config::Config;
@@ -24,6 +26,7 @@ pub(super) fn solo_node() -> Arc<Node> {
         "test".into(),
         String::new(),
         None,
+        Door::default(),
     )
     .unwrap()
 }
@@ -54,7 +57,8 @@ pub(super) fn link_to(node: &Node, peer: u8, incarnation: u64) -> (Arc<Link>, Tc
         to: node.me.node,
         to_incarnation: node.me.incarnation,
     };
-    let link = Link::new(&ours, &hello, node.counters.clone()).unwrap();
+    let outgoing = Outgoing::plain(&ours, BACKLOG).unwrap();
+    let link = Link::new(outgoing, &hello, node.counters.clone());
     let connected = node.peers.connect(&link, || Ok::<(), ()>(()));
     assert_eq!(connected, Ok(Some(())));
     (link, theirs)

@@ -67,11 +67,23 @@ mod tests {
     fn every_refusal_counts_and_a_flood_has_few_lines() {
         let mut tally = Tally::default();
         let now = Duration::from_secs(100);
-        assert_eq!(tally.note("key", now), Some(Line { count: 1, unsaid: 0 }));
+        assert_eq!(
+            tally.note("key", now),
+            Some(Line {
+                count: 1,
+                unsaid: 0
+            })
+        );
         let said = (0..1000).filter_map(|_| tally.note("plain", now)).count();
         assert_eq!(said, 9);
         let later = tally.note("key", now + PERIOD);
-        assert_eq!(later, Some(Line { count: 2, unsaid: 991 }));
+        assert_eq!(
+            later,
+            Some(Line {
+                count: 2,
+                unsaid: 991
+            })
+        );
         let counts: Vec<_> = tally.counts().collect();
         assert_eq!(counts, [("key", 2), ("plain", 1000)]);
     }
