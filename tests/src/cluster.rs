@@ -30,6 +30,8 @@ pub struct Options {
     pub limits: &'static [&'static str],
     /// Without a referee there is one node, which is a cluster of its own.
     pub referee: bool,
+    /// Whether all connections are encrypted, with the key in [`Cluster::key`].
+    pub tls: bool,
     /// How many descriptors a daemon may have, if fewer than the test itself.
     pub descriptors: Option<u64>,
 }
@@ -44,6 +46,7 @@ impl Options {
             quantum: "200us",
             limits: &[],
             referee: true,
+            tls: false,
             descriptors: None,
         }
     }
@@ -122,6 +125,9 @@ impl Cluster {
             options,
             scratch,
         };
+        if options.tls {
+            make_key(&cluster.key());
+        }
         if options.referee {
             cluster.start_referee(&["--new-cluster"], options.limits);
         }
@@ -140,12 +146,24 @@ impl Cluster {
             .args(["--listen", &self.referee_address])
             .args(["--timeout", self.options.timeout])
             .args(more)
+            .args(self.door())
             .args(limits.iter().flat_map(|limit| ["--limit", limit]))
             .stderr(into_file(&self.scratch.join("referee.log")));
         let (process, ready) = start("dipc-referee", &mut command)
             .unwrap_or_else(|status| panic!("dipc-referee: {status}"));
         self.referee = Some(process);
         self.referee_address = ready;
+    }
+
+    /// Where its key is, if it has one.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.scratch.join("key")
+    }
+
+    fn door(&self) -> Vec<String> {
+        let key = ["--key".into(), self.key().display().to_string()];
+        key.into_iter().filter(|_| self.options.tls).collect()
     }
 
     /// Node `number`, from 1.
@@ -230,7 +248,7 @@ impl Cluster {
         self.nodes[number - 1] = node;
     }
 
-    /// Starts a daemon as node `number`; `more` overrides its arguments.
+    /// Starts a daemon as node `number`; `more` overrides its arguments, or adds some.
     ///
     /// # Errors
     /// What it said, if it does not come up.
@@ -259,12 +277,12 @@ impl Cluster {
             let limits = self.options.limits.iter();
             arguments.extend(limits.map(|limit| ("--limit", (*limit).into())));
         }
+        if self.options.tls {
+            arguments.push(("--key", self.key().display().to_string()));
+        }
         for pair in more.chunks_exact(2) {
-            for (option, value) in &mut arguments {
-                if *option == pair[0] {
-                    *value = pair[1].into();
-                }
-            }
+            arguments.retain(|(option, _)| *option != pair[0]);
+            arguments.push((pair[0], pair[1].into()));
         }
         let log = self.scratch.join(&format!("{name}.log"));
         let before = fs::metadata(&log).map_or(0, |log| log.len() as usize);
@@ -414,6 +432,17 @@ impl Node {
         self.until_waiting(program.pid(), 1);
         assert!(program.is_silent());
     }
+}
+
+/// Makes a cluster's key by `dipc keygen`.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn make_key(path: &std::path::Path) {
+    let mut command = Command::new(artifacts::built("dipc"));
+    let made = command.arg("keygen").arg(path).output();
+    let made = made.expect("dipc can be run");
+    assert!(made.status.success(), "{made:?}");
 }
 
 /// Has a program begin with so many descriptors at most, setrlimit(2).
