@@ -172,10 +172,13 @@ fn a_dead_incarnation_is_refused_although_it_has_the_key() {
     let (mut referee, me) = besieged.member("node3");
     say(&referee, &ToReferee::Leave);
     while referee.read(&mut [0; 512]).is_ok_and(|count| count > 0) {}
-    // Node 1 knows when the next life of that name has come and gone as well.
-    let (mut again, _) = besieged.member("node3");
-    say(&again, &ToReferee::Leave);
-    while again.read(&mut [0; 512]).is_ok_and(|count| count > 0) {}
+    let gone = format!(
+        "a member is gone node={} incarnation={}",
+        me.node, me.incarnation
+    );
+    wait::until("node 1 hears of the death", || {
+        besieged.cluster.node(1).log().contains(&gone)
+    });
     let channel = with_key(&besieged.cluster.key(), besieged.connect());
     say(&channel, &hello(me, besieged.node1(me)));
     besieged.refused("no-member", 1);
