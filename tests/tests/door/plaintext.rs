@@ -77,9 +77,10 @@ fn pump(mut from: Channel, (session, to): (Option<Arc<Session>>, Arc<TcpStream>)
     while let Ok(count @ 1..) = from.read(&mut room) {
         let mut to = &*to;
         let sent = match &session {
+            // Nobody else sends here, so the order is kept outside the lock too.
             Some(session) => session
-                .seal([&room[..count], &[]], |sealed| to.write_all(sealed))
-                .and_then(|sent| sent),
+                .seal([&room[..count], &[]], <[u8]>::to_vec)
+                .and_then(|sealed| to.write_all(&sealed)),
             None => to.write_all(&room[..count]),
         };
         if sent.is_err() {
