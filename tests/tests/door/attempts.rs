@@ -70,7 +70,10 @@ impl Besieged {
             let status = node.own_status().unwrap();
             status.refused.get(reason) == Some(&count)
         });
-        assert!(node.log().contains(reason), "{}", node.log());
+        // Counted first.
+        wait::until("it is logged", || {
+            node.log().contains(&format!("reason=\"{reason}\""))
+        });
         assert_eq!(node.own_status().unwrap().peers, 1);
         let [mut one, mut two] = [1, 2].map(|number| self.cluster.program(number));
         let set = one.must(format!("semget 0x77 1 {CREATE}"));
@@ -109,10 +112,24 @@ fn another_key_is_refused_whether_its_owner_is_honest_or_not() {
     assert_eq!(refusal.reason(), "key");
     besieged.refused("key-not-accepted", 1);
     // One that does not is told to.
-    assert!(intrude(&other, besieged.connect()).is_err());
+    assert!(intrude(&other, &other, besieged.connect()).is_err());
     besieged.refused("key", 1);
-    assert!(intrude(&other, TcpStream::connect(besieged.referee).unwrap()).is_err());
-    besieged.refused("key", 1);
+    let referee = TcpStream::connect(besieged.referee).unwrap();
+    assert!(intrude(&other, &other, referee).is_err());
+    // Its last word to the intruder goes out before its log's.
+    wait::until("the referee says so", || {
+        let log = std::fs::read_to_string(besieged.cluster.file("referee.log"));
+        log.unwrap().contains("it has another key")
+    });
+}
+
+#[test]
+fn the_public_half_of_the_key_is_of_no_use_without_the_other() {
+    let besieged = Besieged::new();
+    let (key, other) = (besieged.cluster.key(), besieged.cluster.file("other"));
+    make_key(&other);
+    assert!(intrude(&key, &other, besieged.connect()).is_err());
+    besieged.refused("handshake", 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What strangers and impostors bring along.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -78,16 +78,19 @@ pub(crate) fn hello(me: Membership, to: Membership) -> Hello {
     }
 }
 
-/// Shakes hands with a key of its own without looking at the other's; what that
-/// came to when the other had all of it.
-pub(crate) fn intrude(key: &Path, mut stream: TcpStream) -> Result<usize, std::io::Error> {
+/// Shakes hands without looking at the other's key: shows the public half of one
+/// key, signs with another or the same. What that came to when the other had all
+/// of it.
+pub(crate) fn intrude(shown: &Path, signing: &Path, mut stream: TcpStream) -> io::Result<usize> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let der = PrivatePkcs8KeyDer::from_pem_file(key).unwrap();
-    let signing = rustls::crypto::ring::sign::any_eddsa_type(&der).unwrap();
-    let public = signing.public_key().unwrap().to_vec();
+    let load = |path| {
+        let der = PrivatePkcs8KeyDer::from_pem_file(path).unwrap();
+        rustls::crypto::ring::sign::any_eddsa_type(&der).unwrap()
+    };
+    let public = load(shown).public_key().unwrap().to_vec();
     let ours = Arc::new(CertifiedKey::new(
         vec![CertificateDer::from(public)],
-        signing,
+        load(signing),
     ));
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use dipc_tests::cluster::{create, make_key};
 use dipc_tests::scratch::Scratch;
-use dipc_tests::{Cluster, Options, artifacts};
+use dipc_tests::{Cluster, Options, artifacts, wait};
 
 /// An address of the documentation (RFC 5737): nobody's.
 const NETWORK: &str = "192.0.2.1:7461";
@@ -128,5 +128,7 @@ fn a_key_on_one_side_only_is_said_at_once_by_both() {
     says(&refused.message, &["it encrypts, and this side has no key"]);
     let log = |cluster: &Cluster| std::fs::read_to_string(cluster.file("referee.log")).unwrap();
     says(&log(&plain), &["it encrypts, and this side has no key"]);
-    says(&log(&encrypted), &["it does not encrypt"]);
+    wait::until("the referee has logged whom it told", || {
+        log(&encrypted).contains("it does not encrypt")
+    });
 }
