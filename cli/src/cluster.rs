@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! DIR/cluster.json    who belongs to it
+//! DIR/cluster.key     its key, with --tls
 //! DIR/referee.log     what each daemon says
 //! DIR/node1.log
 //! DIR/node1.sock      where programs of node 1 connect
@@ -29,6 +30,8 @@ use crate::process::Identity;
 /// The longest path of a Unix socket: `sun_path` with its final zero.
 const SOCKET_PATH: usize = 107;
 const RECORD: &str = "cluster.json";
+/// The cluster's key, if its connections are encrypted.
+pub(crate) const KEY: &str = "cluster.key";
 const FORMAT: u32 = 2;
 
 /// Who belongs to a cluster.
@@ -282,6 +285,7 @@ fn is_ours(name: &str) -> bool {
         .is_some_and(|n| n.parse::<u8>().is_ok());
     (is_node || [network::REFEREE, network::NAME].contains(&stem)) && name.len() > stem.len()
         || name.starts_with(RECORD)
+        || name == KEY
 }
 
 /// Makes an existing folder usable, or says why it is not.

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dipc_door::Key;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal;
 
 use crate::artifacts;
 use crate::client::Client;
-use crate::cluster::{Cluster, Member};
+use crate::cluster::{Cluster, KEY, Member};
 use crate::failure::{Doing, Failure, Result};
 use crate::interrupts::Interrupts;
 use crate::network::{self, REFEREE};
@@ -45,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Option<PathBuf>,
     /// Each node and the referee has a network namespace of its own.
     pub(crate) netns: bool,
+    /// Connections are encrypted where they would not have to be, on loopback.
+    pub(crate) tls: bool,
     /// The daemons end when we end, whatever ends us.
     pub(crate) ends_with_us: bool,
 }
@@ -65,34 +68,44 @@ pub(crate) struct Remains {
 /// What the daemons are told. All options that do not come from the cluster itself
 /// are assembled here.
 impl Plan {
-    fn referee(&self, program: &Path, listen: &str) -> Command {
-        let mut command = self.member(program, listen);
+    /// Addresses that are not loopback are not used without one.
+    fn has_key(&self) -> bool {
+        self.tls || self.netns
+    }
+
+    fn referee(&self, program: &Path, cluster: &Cluster) -> Result<Command> {
+        let mut command = self.member(program, cluster, REFEREE)?;
         command.arg("--new-cluster");
         let limit = self.limit.iter();
         command.args(limit.flat_map(|limit| ["--limit", limit]));
         if let Some(file) = &self.limits {
             command.arg("--limits").arg(file);
         }
-        command
+        Ok(command)
     }
 
-    fn node(&self, program: &Path, listen: &str) -> Command {
-        let mut command = self.member(program, listen);
+    fn node(&self, program: &Path, cluster: &Cluster, name: &str) -> Result<Command> {
+        let mut command = self.member(program, cluster, name)?;
+        command.args(["--name", name]);
+        command.arg("--socket").arg(cluster.socket(name));
         let granule = self.granule.iter();
         command.args(granule.flat_map(|granule| ["--granule", granule]));
         let quantum = self.quantum.iter();
         command.args(quantum.flat_map(|quantum| ["--quantum", quantum]));
         command.args(self.root.iter().flat_map(|root| ["--root", root]));
-        command
+        Ok(command)
     }
 
     /// What both kinds of daemons are told.
-    fn member(&self, program: &Path, listen: &str) -> Command {
+    fn member(&self, program: &Path, cluster: &Cluster, name: &str) -> Result<Command> {
         let mut command = Command::new(program);
-        command.args(["--listen", listen]);
+        command.args(["--listen", &listen(cluster, name)?]);
+        if self.has_key() {
+            command.arg("--key").arg(cluster.dir.join(KEY));
+        }
         let timeout = self.timeout.iter();
         command.args(timeout.flat_map(|timeout| ["--timeout", timeout]));
-        command
+        Ok(command)
     }
 }
 
@@ -120,6 +133,9 @@ impl Running {
             .as_mut()
             .ok_or_else(|| Failure::new("no cluster", "released"))?;
 
+        if plan.has_key() {
+            Key::generate(&cluster.dir.join(KEY)).doing(|| "cannot encrypt".into())?;
+        }
         if plan.netns {
             let command = network::holder(plan.nodes)?;
             let member = start_member(cluster, network::NAME, command, plan, interrupts)?;
@@ -127,7 +143,7 @@ impl Running {
             cluster.save()?;
         }
 
-        let command = plan.referee(&referee, &listen(cluster, REFEREE)?);
+        let command = plan.referee(&referee, cluster)?;
         let member = start_member(cluster, REFEREE, command, plan, interrupts)?;
         let address = member.at.clone();
         cluster.record.referee = Some(member);
@@ -135,9 +151,8 @@ impl Running {
 
         for number in 1..=plan.nodes {
             let name = format!("node{number}");
-            let mut command = plan.node(&daemon, &listen(cluster, &name)?);
-            command.args(["--name", &name, "--referee", &address]);
-            command.arg("--socket").arg(cluster.socket(&name));
+            let mut command = plan.node(&daemon, cluster, &name)?;
+            command.args(["--referee", &address]);
             let member = start_member(cluster, &name, command, plan, interrupts)?;
             cluster.record.nodes.push(member);
             cluster.save()?;

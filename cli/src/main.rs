@@ -6,6 +6,7 @@
 //! | `up`, `down` | [`up`], [`down`]; daemons are started and ended in [`launch`] |
 //! | `exec`, `run` | [`exec`], [`run`]; what a program needs is in [`program`] |
 //! | `ls`, `rm`, `status` | [`ls`], [`rm`], [`status`]; whom they ask is in [`target`] |
+//! | `keygen` | [`keygen`] |
 //! | `demo`, `bench` | [`demo`], [`mod@bench`] |
 //!
 //! A local cluster is a folder with a record ([`cluster`]), and with `--netns` a
@@ -22,6 +23,7 @@ mod down;
 mod exec;
 mod failure;
 mod interrupts;
+mod keygen;
 mod launch;
 mod ls;
 mod network;
@@ -60,6 +62,7 @@ enum Command {
     Ls(ls::Args),
     Rm(rm::Args),
     Status(status::Args),
+    Keygen(keygen::Args),
     Demo(demo::Args),
     Bench(bench::Args),
     #[command(hide = true)]
@@ -87,6 +90,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Ls(args) => ls::main(args),
         Command::Rm(args) => rm::main(args),
         Command::Status(args) => status::main(args),
+        Command::Keygen(args) => keygen::main(args),
         Command::Demo(args) => demo::main(args),
         Command::Bench(args) => bench::main(args),
         Command::BenchWorker(args) => bench::worker::main(args),

@@ -167,12 +167,28 @@ fn for_people(nodes: &[NodeStatus], rows: &[Row], limits: Limits) -> String {
         ]);
     }
     [
-        referee + "\n" + &changed(limits),
+        referee + "\n" + &changed(limits) + &refused(nodes),
         nodes_table.render(),
         work.render(),
         processes.render(),
     ]
     .join("\n")
+}
+
+/// A line of the connections that nodes have refused, if any: node, reason, count.
+fn refused(nodes: &[NodeStatus]) -> String {
+    let of_node = |node: &NodeStatus| {
+        let counts = node.refused.iter();
+        let counts: Vec<_> = counts
+            .map(|(why, count)| format!("{why}={count}"))
+            .collect();
+        (!counts.is_empty()).then(|| format!("{} {}", node.name, counts.join(" ")))
+    };
+    let all: Vec<_> = nodes.iter().filter_map(of_node).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    format!("Connections refused: {}\n", all.join(", "))
 }
 
 /// A line of the limits that are not the kernel's defaults, if any.
@@ -206,6 +222,7 @@ fn to_json(nodes: &[NodeStatus], rows: &[Row], limits: Limits) -> Value {
                 "messages_out": counters.messages_out, "messages_in": counters.messages_in,
                 "bytes_out": counters.bytes_out,
             },
+            "refused": node.refused.iter().cloned().collect::<BTreeMap<_, _>>(),
         })
     };
     let process = |row: &Row| {
@@ -252,6 +269,7 @@ mod tests {
                 calls: 5,
                 ..Counters::default()
             },
+            refused: vec![],
         }
     }
 
@@ -264,6 +282,20 @@ mod tests {
         assert_eq!(json["processes"][2]["pid"], 12);
         assert_eq!(json["nodes"][0]["counters"]["calls"], 5);
         assert_eq!(json["limits"]["shmmni"], 4096);
+    }
+
+    #[test]
+    fn refused_connections_are_shown_by_node_and_reason() {
+        assert_eq!(refused(&[node()]), "");
+        let counts = vec![("key".into(), 2), ("plain".into(), 1)];
+        let refusing = NodeStatus {
+            refused: counts,
+            ..node()
+        };
+        let line = refused(&[node(), refusing.clone()]);
+        assert_eq!(line, "Connections refused: node1 key=2 plain=1\n");
+        let json = to_json(&[refusing], &[], Limits::LINUX);
+        assert_eq!(json["nodes"][0]["refused"]["key"], 2);
     }
 
     #[test]

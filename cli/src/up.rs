@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// How long a node keeps that before it must give it up, such as 200us
     #[arg(long, value_name = "TIME")]
     quantum: Option<String>,
+    /// Encrypt what passes between the nodes, with a key made for this cluster
+    #[arg(long)]
+    tls: bool,
     /// What root of another node may do with objects of a node: keep its rights,
     /// or squash to nobody
     #[arg(long, value_name = "RULE", value_parser = ["keep", "squash"])]
@@ -59,6 +62,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
         limit: args.limit,
         limits: limits.transpose()?,
         netns: args.netns,
+        tls: args.tls,
         ends_with_us: false,
     };
     let running = Running::start(&dir, &plan, &Interrupts::catch()?)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use dipc_door::{BadDoor, Door};
 use dipc_wire::Limits;
 use dipc_wire::duration::duration;
 use dipc_wire::limits::BadLimit;
@@ -50,6 +51,17 @@ pub struct Config {
     /// The cluster's referee; without one this node is a cluster of its own
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub referee: Option<String>,
+
+    /// The cluster's key, made by `dipc keygen`: connections to other nodes and to
+    /// the referee are encrypted, and only those who have it come in. Needed where
+    /// an address is not loopback
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// Which nodes come in, each from which address: lines `NAME ADDRESS`. Read
+    /// once, at the start [default: all who have the key]
+    #[arg(long, value_name = "FILE")]
+    pub allow: Option<PathBuf>,
 
     /// What nodes take from each other of the segments made here, unless
     /// DIPC_GRANULE says otherwise: 4K, a multiple of it such as 64K or 1M, or
@@ -104,6 +116,11 @@ pub enum LimitsError {
 }
 
 impl Config {
+    /// Who comes in from other machines.
+    pub fn door(&self) -> Result<Door, BadDoor> {
+        Door::load(self.key.as_deref(), self.allow.as_deref())
+    }
+
     /// The limits of a cluster of one.
     pub fn limits(&self) -> Result<Limits, LimitsError> {
         if self.referee.is_some() && (self.limits.is_some() || !self.limit.is_empty()) {

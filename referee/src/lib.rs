@@ -11,7 +11,7 @@
 //! | [`keys`] | homes of keys, who creates, who waits |
 //! | [`quota`] | how many objects the cluster has, and whether there is room for one more |
 //! | [`output`] | what the machine says: answers, messages, refusals, events |
-//! | [`server`] | sockets, threads and the clock around it |
+//! | [`server`] | sockets, threads and the clock around it; who comes in ([`dipc_door`]) |
 //! | `link` | one connection's sending side, which never waits |
 //! | `journal` | events as lines of the log |
 //!

@@ -9,10 +9,11 @@ use std::io::Write;
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use dipc_door::Session;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 use parking_lot::Mutex;
@@ -26,8 +27,10 @@ pub(crate) const STACK: usize = 256 << 10;
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Arc<TcpStream>,
     pub(crate) peer: SocketAddr,
+    /// Set when the connection is encrypted, before anything is sent on it.
+    session: OnceLock<Arc<Session>>,
     sending: Mutex<Sending>,
 }
 
@@ -63,8 +66,9 @@ impl Link {
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         Ok(Link {
-            stream,
+            stream: Arc::new(stream),
             peer,
+            session: OnceLock::new(),
             sending: Mutex::default(),
         })
     }
@@ -73,8 +77,27 @@ impl Link {
         self.sending.lock().fate
     }
 
+    /// The handshake is done: from here on what is sent is encrypted.
+    pub(crate) fn encrypt(&self, session: Arc<Session>) {
+        // There is one handshake a connection.
+        let _ = self.session.set(session);
+    }
+
     /// Sends a whole frame, now or when the node takes it.
     pub(crate) fn send(self: &Arc<Self>, frame: &[u8]) {
+        let Some(session) = self.session.get() else {
+            return self.send_bytes(frame);
+        };
+        // Sent under the session's lock: records go out as they are numbered.
+        if session
+            .seal([frame, &[]], |sealed| self.send_bytes(sealed))
+            .is_err()
+        {
+            self.give_up(&mut self.sending.lock());
+        }
+    }
+
+    fn send_bytes(self: &Arc<Self>, bytes: &[u8]) {
         let mut sending = self.sending.lock();
         if sending.fate != Fate::Open {
             return;
@@ -82,9 +105,9 @@ impl Link {
         let sent = if sending.writing {
             Ok(0)
         } else {
-            self.send_now(frame)
+            self.send_now(bytes)
         };
-        let Ok(rest) = sent.map(|sent| &frame[sent..]) else {
+        let Ok(rest) = sent.map(|sent| &bytes[sent..]) else {
             return self.give_up(&mut sending);
         };
         if rest.is_empty() {
@@ -145,7 +168,7 @@ impl Link {
                     return;
                 }
             }
-            if (&self.stream).write_all(&bytes).is_err() {
+            if (&*self.stream).write_all(&bytes).is_err() {
                 return self.give_up(&mut self.sending.lock());
             }
         }

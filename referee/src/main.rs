@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use dipc_door::Door;
 use dipc_referee::{Options, Referee};
 use dipc_wire::Limits;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -25,6 +26,14 @@ struct Arguments {
     /// Where nodes reach it; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7461")]
     listen: SocketAddr,
+    /// The cluster's key, made by `dipc keygen`: connections are encrypted, and only
+    /// those who have it come in. Needed where --listen is not loopback
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Which nodes come in, each from which address: lines `NAME ADDRESS`. Read
+    /// once, at the start [default: all who have the key]
+    #[arg(long, value_name = "FILE")]
+    allow: Option<PathBuf>,
     /// After how long without a sign of life a node is dead, such as 5s or 200ms
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     timeout: Duration,
@@ -78,6 +87,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         .thread_block()
         .map_err(|error| format!("cannot block signals: {error}"))?;
     let listen = arguments.listen;
+    let door = Door::load(arguments.key.as_deref(), arguments.allow.as_deref())
+        .map_err(|error| error.to_string())?;
+    door.may_use(listen.ip())
+        .map_err(|refusal| format!("--listen: {refusal}"))?;
     let listener = TcpListener::bind(listen).map_err(|error| {
         format!("cannot listen on {listen}: {error}; choose another address with --listen, or end who has it")
     })?;
@@ -86,7 +99,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         new_cluster: arguments.new_cluster,
         limits: limits(arguments)?,
     };
-    let referee = Referee::start(listener, options)
+    let referee = Referee::start_behind(door, listener, options)
         .map_err(|error| format!("cannot start: {error}; see --help"))?;
     let mut stdout = io::stdout();
     writeln!(stdout, "ready {}", referee.address())

@@ -111,6 +111,9 @@ pub enum Refusal {
         /// The member.
         node: NodeId,
     },
+    /// The door says no: to its name and address, or because it encrypts.
+    #[error("{0}")]
+    Door(String),
     /// Too many connections.
     #[error(
         "this referee has too many open connections: try again later, and look in its log for who opens them"

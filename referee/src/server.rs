@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dipc_door::door::speaks_tls;
+use dipc_door::tally::Line;
+use dipc_door::{Channel, Door, Guest, Lobby, Tally};
 use dipc_wire::Limits;
 use dipc_wire::frame::{Encoded, Frame, FrameBuffer, FrameError};
 use dipc_wire::referee::{Answer, Join, ToNode, ToReferee};
@@ -29,6 +32,8 @@ use crate::output::{Event, LinkId, Output, Refusal};
 /// is under way. Together they stay below the 1024 descriptors that a process
 /// has by default.
 const MAX_LINKS: usize = 3 * 255;
+/// Of these, connections that have not shown their key yet.
+const PLACES: usize = 128;
 /// A node and its referee each say something this many times in a time-out.
 const PINGS_PER_TIMEOUT: u32 = 4;
 /// Shorter ones would find dead what only waits for its turn on a processor.
@@ -59,6 +64,9 @@ struct Shared {
     listener: TcpListener,
     started: Instant,
     timeout: Duration,
+    door: Door,
+    lobby: Arc<Lobby>,
+    refused: Mutex<Tally>,
     state: Mutex<State>,
     /// Told when a link ends, and when the referee stops.
     changed: Condvar,
@@ -79,11 +87,23 @@ struct Links {
 }
 
 impl Referee {
-    /// Serves on `listener` until [`stop`](Self::stop).
+    /// Serves whoever comes to `listener`; see [`start_behind`](Self::start_behind).
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start(listener: TcpListener, options: Options) -> io::Result<Referee> {
+        Self::start_behind(Door::default(), listener, options)
+    }
+
+    /// Serves those whom `door` lets in on `listener`, until [`stop`](Self::stop).
     ///
     /// # Errors
     /// A time-out that is too short, no threads, or a listener without address.
-    pub fn start(listener: TcpListener, options: Options) -> io::Result<Referee> {
+    pub fn start_behind(
+        door: Door,
+        listener: TcpListener,
+        options: Options,
+    ) -> io::Result<Referee> {
         if options.timeout < MIN_TIMEOUT {
             let what = format!("a time-out below {MIN_TIMEOUT:?} would declare healthy nodes dead");
             return Err(io::Error::new(ErrorKind::InvalidInput, what));
@@ -106,10 +126,16 @@ impl Referee {
             listener,
             started: Instant::now(),
             timeout: options.timeout,
+            door,
+            lobby: Lobby::new(PLACES),
+            refused: Mutex::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
-        info!(%address, timeout = ?options.timeout, new_cluster = options.new_cluster, "serving");
+        info!(
+            %address, timeout = ?options.timeout, new_cluster = options.new_cluster,
+            encrypted = shared.door.has_key(), "serving"
+        );
         let threads = [
             spawn("accept", &shared, Shared::accept)?,
             spawn("timer", &shared, Shared::keep_time)?,
@@ -190,6 +216,8 @@ impl Shared {
             Ok(link) => Arc::new(link),
             Err(error) => return debug!(%peer, %error, "a connection broke at once"),
         };
+        // Behind it are those who have shown the key.
+        let guest = self.door.has_key().then(|| self.lobby.enter(&link.stream));
         let mut state = self.state.lock();
         if state.stopping {
             return;
@@ -197,7 +225,7 @@ impl Shared {
         let crowded = state.links.open.len() >= MAX_LINKS;
         let id = state.links.add(Arc::clone(&link));
         debug!(link = %id, %peer, "connected");
-        let serve = move |shared: &Arc<Shared>| shared.serve(id, &link);
+        let serve = move |shared: &Arc<Shared>| shared.serve(id, &link, guest);
         if crowded {
             refuse(id, "", &Refusal::Crowded, &mut state.links);
             state.links.open.remove(&id);
@@ -231,8 +259,14 @@ impl Shared {
     }
 
     /// A connection's thread: from its first byte to its last.
-    fn serve(&self, id: LinkId, link: &Link) {
-        let end = self.read_all(id, link);
+    fn serve(&self, id: LinkId, link: &Link, guest: Option<Guest>) {
+        let end = match self.greet(link, guest) {
+            Ok(channel) => self.read_all(id, link, channel),
+            Err(refusal) => {
+                self.note(link, &refusal);
+                End::Closed
+            }
+        };
         let mut state = self.state.lock();
         let State {
             naming,
@@ -261,19 +295,49 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    fn read_all(&self, id: LinkId, link: &Link) -> End {
+    /// Shakes hands, if there is a key.
+    fn greet(&self, link: &Link, guest: Option<Guest>) -> Result<Channel, dipc_door::Refusal> {
+        let answered = self.door.answer(link.stream.clone(), self.timeout);
+        let mut channel = answered.map_err(|refusal| {
+            if guest.is_some_and(|guest| guest.was_turned_out()) {
+                dipc_door::Refusal::Crowded
+            } else {
+                refusal
+            }
+        })?;
+        channel.settle(Some(self.timeout))?;
+        if let Some(session) = channel.session() {
+            link.encrypt(session);
+        }
+        Ok(channel)
+    }
+
+    /// Counts and logs a refusal that the machine does not hear of.
+    fn note(&self, link: &Link, refusal: &dipc_door::Refusal) {
+        let reason = refusal.reason();
+        let line = self.refused.lock().note(reason, self.now());
+        if let Some(Line { count, unsaid }) = line {
+            warn!(peer = %link.peer, %refusal, reason, count, unsaid, "a connection is refused");
+        }
+    }
+
+    fn read_all(&self, id: LinkId, link: &Link, mut channel: Channel) -> End {
         let mut buffer = FrameBuffer::limited(0); // no message of the protocol has a payload
         let mut phase = Phase::Stranger;
         let mut heard = Instant::now();
         loop {
-            let silent = match (&link.stream).read(buffer.space()) {
+            let silent = match channel.read(buffer.space()) {
                 Ok(0) if link.fate() == Fate::GivenUp => return End::Silent,
                 Ok(0) => return End::Closed,
                 Ok(count) => {
                     buffer.filled(count);
-                    match self.hear(id, &mut buffer, &mut phase) {
+                    match self.hear(id, link, &mut buffer, &mut phase) {
                         Ok(true) => heard = Instant::now(),
                         Ok(false) => {}
+                        Err(error) if speaks_tls(&error) && phase == Phase::Stranger => {
+                            let refusal = Refusal::Door(dipc_door::Refusal::Encrypted.to_string());
+                            refuse(id, "", &refusal, &mut self.state.lock().links);
+                        }
                         Err(error) => return End::Broken(error),
                     }
                     heard.elapsed() >= self.timeout
@@ -299,6 +363,7 @@ impl Shared {
     fn hear(
         &self,
         id: LinkId,
+        link: &Link,
         buffer: &mut FrameBuffer,
         phase: &mut Phase,
     ) -> Result<bool, FrameError> {
@@ -306,7 +371,7 @@ impl Shared {
         while let Some(frame) = buffer.next_frame()? {
             any = true;
             if *phase == Phase::Stranger {
-                *phase = self.join(id, frame);
+                *phase = self.join(id, link, frame);
                 continue;
             }
             let message: ToReferee = frame.message()?;
@@ -317,11 +382,14 @@ impl Shared {
         Ok(any)
     }
 
-    fn join(&self, id: LinkId, frame: Frame<'_>) -> Phase {
+    fn join(&self, id: LinkId, link: &Link, frame: Frame<'_>) -> Phase {
         let mut state = self.state.lock();
         let State { naming, links, .. } = &mut *state;
         match frame.message::<Join<'_>>() {
-            Ok(join) => naming.join(id, join, self.now(), links),
+            Ok(join) => match self.door.admits(join.name, link.peer.ip()) {
+                Ok(()) => naming.join(id, join, self.now(), links),
+                Err(refusal) => refuse(id, join.name, &Refusal::Door(refusal.to_string()), links),
+            },
             Err(_) => refuse(id, "", &Refusal::NotANode, links),
         }
         Phase::after_join(&state.naming, id)
@@ -333,7 +401,7 @@ impl Shared {
         let since = Instant::now();
         let mut nothing = [0; 512];
         while since.elapsed() < self.timeout {
-            match (&link.stream).read(&mut nothing) {
+            match (&*link.stream).read(&mut nothing) {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }

@@ -36,6 +36,9 @@ pub struct Options {
     pub limits: &'static [&'static str],
     /// Without a referee there is one node, which is a cluster of its own.
     pub referee: bool,
+    /// Whether all connections are encrypted, with the key in [`Cluster::key`], also
+    /// where they would not have to be.
+    pub tls: bool,
     /// How many descriptors a daemon may have, if fewer than the test itself.
     pub descriptors: Option<u64>,
     /// Each node and the referee is in a network namespace of its own. Needs root:
@@ -54,6 +57,7 @@ impl Options {
             quantum: "200us",
             limits: &[],
             referee: true,
+            tls: false,
             descriptors: None,
             network: false,
         }
@@ -137,6 +141,9 @@ impl Cluster {
             scratch,
         };
         cluster.referee_address = cluster.listen(REFEREE);
+        if cluster.has_key() {
+            make_key(&cluster.key());
+        }
         if options.referee {
             cluster.start_referee(&["--new-cluster"], options.limits);
         }
@@ -155,6 +162,7 @@ impl Cluster {
             .args(["--listen", &self.referee_address])
             .args(["--timeout", self.options.timeout])
             .args(more)
+            .args(self.door())
             .args(limits.iter().flat_map(|limit| ["--limit", limit]))
             .stderr(into_file(&self.scratch.join("referee.log")));
         if let Some(network) = &self.network {
@@ -180,6 +188,22 @@ impl Cluster {
     #[must_use]
     pub fn network(&self) -> &Network {
         self.network.as_ref().expect("Options::network")
+    }
+
+    /// Where its key is, if it has one.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.scratch.join("key")
+    }
+
+    /// Addresses that are not loopback are not used without one.
+    fn has_key(&self) -> bool {
+        self.options.tls || self.options.network
+    }
+
+    fn door(&self) -> Vec<String> {
+        let key = ["--key".into(), self.key().display().to_string()];
+        key.into_iter().filter(|_| self.has_key()).collect()
     }
 
     /// Node `number`, from 1.
@@ -336,11 +360,12 @@ impl Cluster {
             let limits = self.options.limits.iter();
             arguments.extend(limits.map(|limit| ("--limit", (*limit).into())));
         }
+        if self.has_key() {
+            arguments.push(("--key", self.key().display().to_string()));
+        }
         for pair in more.chunks_exact(2) {
-            match arguments.iter_mut().find(|(option, _)| *option == pair[0]) {
-                Some((_, value)) => *value = pair[1].into(),
-                None => arguments.push((pair[0], pair[1].into())),
-            }
+            arguments.retain(|(option, _)| *option != pair[0]);
+            arguments.push((pair[0], pair[1].into()));
         }
         let log = self.scratch.join(&format!("{name}.log"));
         let before = fs::metadata(&log).map_or(0, |log| log.len() as usize);
@@ -497,6 +522,17 @@ impl Node {
         self.until_waiting(program.pid(), 1);
         assert!(program.is_silent());
     }
+}
+
+/// Makes a cluster's key by `dipc keygen`.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn make_key(path: &std::path::Path) {
+    let mut command = Command::new(artifacts::built("dipc"));
+    let made = command.arg("keygen").arg(path).output();
+    let made = made.expect("dipc can be run");
+    assert!(made.status.success(), "{made:?}");
 }
 
 /// Has a program begin with so many descriptors at most, setrlimit(2).

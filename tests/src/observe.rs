@@ -1,5 +1,6 @@
 //! What can be seen of nodes and processes from outside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +22,10 @@ pub struct NodeStatus {
     pub pid: u32,
     /// Its keeper's.
     pub keeper: u32,
+    /// Where its peers reach it.
+    pub address: String,
+    /// Connections that it refused, by reason.
+    pub refused: BTreeMap<String, u64>,
     /// To how many peers it is connected.
     pub peers: usize,
     /// Calls that its programs made.
@@ -67,6 +72,13 @@ fn read(node: &Value, all: &Value) -> NodeStatus {
         incarnation: number(&node["incarnation"]),
         pid: pid(&node["pid"]),
         keeper: pid(&node["keeper"]),
+        address: node["address"].as_str().unwrap_or_default().into(),
+        refused: node["refused"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(reason, count)| (reason.clone(), number(count)))
+            .collect(),
         peers: node["peers"].as_array().map_or(0, Vec::len),
         calls: number(&node["counters"]["calls"]),
         write_faults: number(&node["counters"]["write_faults"]),

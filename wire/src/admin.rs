@@ -89,6 +89,9 @@ pub struct NodeStatus {
     pub processes: Vec<Process>,
     /// What it has done so far.
     pub counters: Counters,
+    /// Connections to its port for peers that it refused: why, in a word, and
+    /// how often.
+    pub refused: Vec<(String, u64)>,
 }
 
 /// A program that uses distributed objects.

@@ -60,6 +60,7 @@ impl Node {
             peers,
             processes: self.programs(),
             counters: self.counters.read(),
+            refused: self.refused.counts(),
         }
     }
 

@@ -1,10 +1,10 @@
 //! What a peer says.
 
 use std::io::Read;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 
+use dipc_door::Channel;
 use dipc_wire::call::Reply;
 use dipc_wire::frame::FrameBuffer;
 use dipc_wire::peer::{MAX_NAME, Message};
@@ -21,18 +21,18 @@ impl Node {
     pub(super) fn hear(
         self: &Arc<Self>,
         link: Arc<Link>,
-        stream: TcpStream,
+        mut channel: Channel,
         mut buffer: FrameBuffer,
     ) -> std::io::Result<()> {
         let node = self.clone();
         thread::Builder::new()
             .name(format!("peer-{}", link.node))
             .spawn(move || {
-                let ended = match node.hear_all(&link, &stream, &mut buffer) {
+                let ended = match node.hear_all(&link, &mut channel, &mut buffer) {
                     Ok(()) => true,
                     Err(why) => {
                         node.link_lost(&link, &why);
-                        node.await_end(&stream)
+                        node.await_end(channel.stream())
                     }
                 };
                 if ended {
@@ -46,7 +46,7 @@ impl Node {
     fn hear_all(
         self: &Arc<Self>,
         link: &Arc<Link>,
-        mut stream: &TcpStream,
+        channel: &mut Channel,
         buffer: &mut FrameBuffer,
     ) -> Result<(), String> {
         loop {
@@ -55,7 +55,7 @@ impl Node {
                 self.heard(link, message, frame.payload)?;
                 continue;
             }
-            match stream.read(buffer.space()) {
+            match channel.read(buffer.space()) {
                 Ok(0) => return Ok(()),
                 Ok(count) => buffer.filled(count),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

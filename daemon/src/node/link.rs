@@ -1,14 +1,16 @@
 //! The connection to one life of one peer.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
+use dipc_door::door::speaks_tls;
+use dipc_door::{Channel, Refusal};
 use dipc_wire::call::{Call, Reply};
 use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
 use dipc_wire::peer::{Caller, Hello, MAGIC, Message, VERSIONS, common_version};
@@ -20,11 +22,12 @@ use thiserror::Error;
 use super::answer::Asker;
 use super::counters::Counters;
 use super::lease::{Lease, NeverSent, Ping, Terms};
-use super::outbox::{Closed, Outbox, send_blocking};
+use super::outbox::Closed;
+use super::outgoing::Outgoing;
 use crate::kernel;
 
 /// More unread bytes than this, and a peer is given up.
-const BACKLOG: usize = 256 << 20;
+pub(crate) const BACKLOG: usize = 256 << 20;
 
 /// Who waits for an answer of this peer.
 pub(crate) enum Pending {
@@ -40,7 +43,7 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     /// Its life.
     pub(crate) incarnation: Incarnation,
-    outbox: Arc<Outbox>,
+    outgoing: Outgoing,
     tags: AtomicU64,
     /// `None` once the link is lost: who asks then is told at once.
     pending: Mutex<Option<HashMap<u64, Pending>>>,
@@ -70,11 +73,30 @@ pub(crate) enum HandshakeError {
     Mistaken,
     #[error("the referee does not name it as a member")]
     NotAMember,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl HandshakeError {
+    /// In one word, for counting.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            HandshakeError::Io(error) if error.kind() == ErrorKind::TimedOut => "slow",
+            HandshakeError::Io(error) if error.kind() == ErrorKind::UnexpectedEof => "truncated",
+            HandshakeError::Io(_) => "broken",
+            HandshakeError::Frame(_) | HandshakeError::Stranger => "stranger",
+            HandshakeError::OtherCluster => "cluster",
+            HandshakeError::Version { .. } => "version",
+            HandshakeError::Mistaken => "mistaken",
+            HandshakeError::NotAMember => "no-member",
+            HandshakeError::Refused(refusal) => refusal.reason(),
+        }
+    }
 }
 
 /// Says who we are, and to whom.
 pub(crate) fn say_hello(
-    stream: &TcpStream,
+    channel: &Channel,
     me: Membership,
     to: NodeId,
     to_incarnation: Incarnation,
@@ -88,18 +110,25 @@ pub(crate) fn say_hello(
         to,
         to_incarnation,
     };
-    send_blocking(stream, [Encoded::new(&hello, 0)?.as_ref(), &[]])?;
+    channel.send_blocking([Encoded::new(&hello, 0)?.as_ref(), &[]])?;
     Ok(())
 }
 
 /// Hears who the other is; what it sent behind stays in the buffer.
 pub(crate) fn hear_hello(
-    mut stream: &TcpStream,
+    channel: &mut Channel,
     buffer: &mut FrameBuffer,
     me: Membership,
 ) -> Result<Hello, HandshakeError> {
     loop {
-        if let Some(frame) = buffer.next_frame()? {
+        let frame = buffer.next_frame().map_err(|error| {
+            if speaks_tls(&error) {
+                Refusal::Encrypted.into()
+            } else {
+                HandshakeError::from(error)
+            }
+        })?;
+        if let Some(frame) = frame {
             let hello: Hello = frame.message().map_err(|_| HandshakeError::Stranger)?;
             if hello.magic != MAGIC {
                 return Err(HandshakeError::Stranger);
@@ -117,8 +146,8 @@ pub(crate) fn hear_hello(
             }
             return Ok(hello);
         }
-        match stream.read(buffer.space())? {
-            0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+        match channel.read(buffer.space())? {
+            0 => return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
             count => buffer.filled(count),
         }
     }
@@ -141,41 +170,41 @@ pub(crate) fn tune(stream: &TcpStream, timeout: Duration) -> std::io::Result<()>
 
 impl Link {
     pub(crate) fn new(
-        stream: &TcpStream,
+        outgoing: Outgoing,
         hello: &Hello,
         counters: Arc<Counters>,
         lease: Lease,
-    ) -> std::io::Result<Arc<Self>> {
-        Ok(Arc::new(Link {
+    ) -> Arc<Self> {
+        Arc::new(Link {
             node: hello.node,
             incarnation: hello.incarnation,
-            outbox: Outbox::of_link(OwnedFd::from(stream.try_clone()?), BACKLOG),
+            outgoing,
             tags: AtomicU64::new(1),
             pending: Mutex::new(Some(HashMap::new())),
             counters,
             lease: Mutex::new(lease),
             given_up: AtomicBool::new(false),
             given: Mutex::default(),
-        }))
+        })
     }
 
     /// Sends one message. An error means that the link is lost: its reader is
     /// about to say so.
     pub(crate) fn send(&self, message: &Message<'_>, payload: &[u8]) -> Result<(), Closed> {
-        self.send_by(message, payload, Outbox::send)
+        self.send_by(message, payload, Outgoing::send)
     }
 
     /// The same for a payload that has left this node's memory with it: however
     /// much of it is queued, the peer is not to blame.
     pub(crate) fn send_moved(&self, message: &Message<'_>, payload: &[u8]) -> Result<(), Closed> {
-        self.send_by(message, payload, Outbox::send_moved)
+        self.send_by(message, payload, Outgoing::send_moved)
     }
 
     fn send_by(
         &self,
         message: &Message<'_>,
         payload: &[u8],
-        send: impl FnOnce(&Arc<Outbox>, [&[u8]; 2]) -> Result<(), Closed>,
+        send: impl FnOnce(&Outgoing, [&[u8]; 2]) -> Result<(), Closed>,
     ) -> Result<(), Closed> {
         let header = Encoded::new(message, payload.len()).map_err(|error| {
             tracing::error!(%error, ?message, "a message that cannot be sent");
@@ -183,7 +212,7 @@ impl Link {
         })?;
         let header = header.as_ref();
         self.counters.sent(header.len() + payload.len());
-        send(&self.outbox, [header, payload])
+        send(&self.outgoing, [header, payload])
     }
 
     /// Sends a call whose answer goes to `asker`. Returns the call's tag, or
@@ -280,7 +309,7 @@ impl Link {
 
     /// The connection itself, for the keeper.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.outbox.socket()
+        self.outgoing.socket()
     }
 
     /// Says that this node lives.
@@ -307,7 +336,7 @@ impl Link {
 
     /// Why it must be given up, if it must.
     pub(crate) fn is_over(&self, now: Duration) -> Option<&'static str> {
-        if self.outbox.is_closed() {
+        if self.outgoing.is_closed() {
             Some("what it is sent cannot be sent, or is not taken")
         } else if self.lease.lock().is_over(now) {
             Some("it has acknowledged nothing for most of the time-out")
@@ -337,7 +366,7 @@ impl Link {
     /// The link is lost: nothing more is sent, not even an acknowledgement. Returns
     /// all who wait for an answer.
     pub(crate) fn lose(&self) -> Vec<Pending> {
-        self.outbox.close();
+        self.outgoing.close();
         self.pending
             .lock()
             .take()
@@ -348,12 +377,12 @@ impl Link {
     /// What this node had from the peer is given up: the peer may go on.
     pub(crate) fn announce(&self) {
         self.given_up.store(true, Ordering::Release);
-        self.outbox.announce();
+        self.outgoing.announce();
     }
 
     /// The peer's life is over; whoever reads from it is woken.
     pub(crate) fn end(&self) {
-        self.outbox.end();
+        self.outgoing.end();
     }
 
     /// The node's answer to a call of its own.

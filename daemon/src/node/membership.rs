@@ -3,11 +3,12 @@
 //! How nodes come in, and what the referee says of them. How they go is
 //! [`super::ending`]'s.
 
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use dipc_door::Channel;
 use dipc_wire::frame::FrameBuffer;
 use dipc_wire::peer::Hello;
 use dipc_wire::referee::ToNode;
@@ -15,8 +16,9 @@ use dipc_wire::{Incarnation, NodeId};
 
 use super::Node;
 use super::lease::Lease;
-use super::link::{HandshakeError, Link, hear_hello, say_hello, tune};
+use super::link::{BACKLOG, HandshakeError, Link, hear_hello, say_hello, tune};
 use super::names::{Joined, Known, Referee, join};
+use super::outgoing::Outgoing;
 use super::peers::Member;
 
 /// How long to wait before a referee that does not answer is asked again.
@@ -59,6 +61,7 @@ impl Node {
         loop {
             let patience = self.timeout * 2;
             match join(
+                &self.door,
                 &referee.address,
                 &self.name,
                 &self.address,
@@ -67,7 +70,7 @@ impl Node {
             ) {
                 Ok(joined) if joined.me == self.me => return joined,
                 Ok(_) => self.die("the referee takes it for another node"),
-                Err(error) if error.is_final() => self.die(&error.to_string()),
+                Err(error) if error.is_the_referees() => self.die(&error.to_string()),
                 Err(error) => tracing::debug!(%error, "the referee does not answer"),
             }
             thread::sleep(AGAIN);
@@ -84,10 +87,14 @@ impl Node {
                 you_connect,
             } => {
                 tracing::info!(%node, %incarnation, name, address, "a member");
-                self.peers.welcome(node, Member { incarnation });
+                let member = Member {
+                    incarnation,
+                    name: name.into(),
+                };
+                self.peers.welcome(node, member);
                 if you_connect
                     && self.peers.link(node).is_none()
-                    && let Err(error) = self.connect(node, incarnation, address)
+                    && let Err(error) = self.connect(node, incarnation, name, address)
                 {
                     let problem = format!(
                         "cannot connect to member {name} at {address}: {error}. Check that this \
@@ -114,43 +121,46 @@ impl Node {
         self: &Arc<Self>,
         to: NodeId,
         incarnation: Incarnation,
+        name: &str,
         address: &str,
     ) -> Result<(), HandshakeError> {
         let address = address
             .to_socket_addrs()?
             .next()
             .ok_or_else(|| std::io::Error::other("the address has no host"))?;
+        self.door.may_use(address.ip())?;
+        self.door.admits(name, address.ip())?;
         let stream = TcpStream::connect_timeout(&address, self.timeout)?;
         tune(&stream, self.timeout)?;
         // It may have to wait until nothing is left there of our former life.
-        stream.set_read_timeout(Some(self.timeout * 2))?;
+        let mut channel = self.door.call(stream, self.timeout * 2)?;
         let since = self.clock.now();
-        say_hello(&stream, self.me, to, incarnation)?;
+        say_hello(&channel, self.me, to, incarnation)?;
         let mut buffer = FrameBuffer::new();
-        let hello = hear_hello(&stream, &mut buffer, self.me)?;
+        let hello = hear_hello(&mut channel, &mut buffer, self.me)?;
         if (hello.node, hello.incarnation) != (to, incarnation) {
             return Err(HandshakeError::Mistaken);
         }
-        let nothing = || Ok::<(), HandshakeError>(());
-        self.begin_link(stream, buffer, &hello, since, nothing)
+        self.begin_link(channel, buffer, &hello, since, |_| Ok(()))
     }
 
-    fn begin_link(
+    pub(super) fn begin_link(
         self: &Arc<Self>,
-        stream: TcpStream,
+        mut channel: Channel,
         buffer: FrameBuffer,
         hello: &Hello,
         since: Duration,
-        last: impl FnOnce() -> Result<(), HandshakeError>,
+        last: impl FnOnce(&Channel) -> Result<(), HandshakeError>,
     ) -> Result<(), HandshakeError> {
         // From here on, silence is found by those who ping.
-        stream.set_read_timeout(None)?;
+        channel.settle(None)?;
+        let outgoing = Outgoing::of_link(&channel, BACKLOG)?;
         let lease = Lease::new(self.terms(), since, self.clock.now());
-        let link = Link::new(&stream, hello, self.counters.clone(), lease)?;
+        let link = Link::new(outgoing, hello, self.counters.clone(), lease);
         // What comes over it is the peer's until the keeper or we have given it up.
         let held = || {
             self.keeper.link(link.incarnation, link.socket());
-            last()
+            last(&channel)
         };
         let connected = self.peers.connect(&link, held);
         if !matches!(connected, Ok(Some(()))) {
@@ -160,51 +170,9 @@ impl Node {
         }
         connected?.ok_or(HandshakeError::NotAMember)?;
         self.renew();
-        self.hear(link.clone(), stream, buffer).map_err(|error| {
+        self.hear(link.clone(), channel, buffer).map_err(|error| {
             self.link_lost(&link, "there is no thread to hear it");
             error.into()
         })
-    }
-
-    /// Starts the thread that lets peers in.
-    pub(super) fn admit(self: &Arc<Self>, listener: TcpListener) -> std::io::Result<()> {
-        let node = self.clone();
-        thread::Builder::new().name("peers".into()).spawn(move || {
-            loop {
-                let spare = &node.descriptors.for_peer;
-                let (stream, address) = node.descriptors.accept(spare, || listener.accept());
-                let newcomer = node.clone();
-                let spawned = thread::Builder::new().spawn(move || {
-                    if let Err(error) = newcomer.let_in(stream) {
-                        tracing::warn!(%address, %error, "a connection is refused");
-                    }
-                    newcomer.descriptors.for_peer.refill();
-                });
-                if let Err(error) = spawned {
-                    // It hears the end of its connection, and is the one to go.
-                    tracing::error!(%address, %error, "a node is refused: no thread for it");
-                }
-            }
-        })?;
-        Ok(())
-    }
-
-    fn let_in(self: &Arc<Self>, stream: TcpStream) -> Result<(), HandshakeError> {
-        tune(&stream, self.timeout)?;
-        // Who is not known yet has nothing long to say.
-        let mut buffer = FrameBuffer::limited(0);
-        let hello = hear_hello(&stream, &mut buffer, self.me)?;
-        // The referee's word may come later than the newcomer.
-        if !self
-            .peers
-            .is_member(hello.node, hello.incarnation, self.timeout)
-        {
-            return Err(HandshakeError::NotAMember);
-        }
-        let ours = || say_hello(&stream, self.me, hello.node, hello.incarnation);
-        // The newcomer waits for our hello, so nothing follows its own yet.
-        let (clone, rest) = (stream.try_clone()?, FrameBuffer::new());
-        let since = self.clock.now();
-        self.begin_link(clone, rest, &hello, since, ours)
     }
 }

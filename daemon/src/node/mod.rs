@@ -14,12 +14,13 @@
 //! | [`watching`], [`reserve`] | who reads the faults, and who does so where threads are short |
 //! | [`peers`], [`link`], [`inbound`] | the other nodes, the way to one, what they say |
 //! | [`names`] | the referee's client |
-//! | [`membership`], [`ending`] | nodes that come, and nodes that go |
+//! | [`membership`], [`threshold`] | nodes that come, and who is let in |
+//! | [`ending`] | nodes that go |
 //! | [`lease`], [`heartbeat`] | how long a node may use what others have lent it |
 //! | [`guard`] | replaces a keeper that was killed |
 //! | [`census`], [`sysvipc`], [`listed`] | what `ipcs` is told, and what `ipcrm -a` may not remove |
 //! | [`process`], [`identity`], [`users`] | who the programs are: here, now, and elsewhere |
-//! | [`outbox`], [`timer`], [`counters`], [`answer`], [`descriptors`] | tools |
+//! | [`outbox`], [`outgoing`], [`timer`], [`counters`], [`answer`], [`descriptors`] | tools |
 //!
 //! Threads block in one place each: a client's or peer's thread in reading its
 //! socket, a space's in its userfaultfd. Whoever has something to send sends it
@@ -48,6 +49,7 @@ mod listed;
 mod membership;
 mod names;
 mod outbox;
+mod outgoing;
 mod peers;
 mod pieces;
 mod process;
@@ -58,6 +60,7 @@ mod start;
 mod sysvipc;
 #[cfg(test)]
 mod testing;
+mod threshold;
 mod timer;
 mod users;
 mod watching;
@@ -66,6 +69,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use dipc_door::Door;
 use dipc_wire::referee::Membership;
 use dipc_wire::sharing::MAX_QUANTUM;
 use dipc_wire::{Incarnation, Limits, NodeId, ObjectId, Pid};
@@ -85,6 +89,7 @@ use peers::Peers;
 use process::Processes;
 use reserve::Reserve;
 use segments::Segments;
+use threshold::Refused;
 use timer::Timer;
 
 pub use start::{StartError, run};
@@ -135,6 +140,10 @@ pub(crate) struct Node {
     pub(crate) began: Instant,
     pub(crate) home: Home,
     pub(crate) peers: Peers,
+    /// Who comes in.
+    pub(crate) door: Door,
+    /// Who did not.
+    pub(crate) refused: Refused,
     /// Held while half of a life's end is worked off.
     pub(crate) ending: Mutex<()>,
     /// By which leases run.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use dipc_door::door::{Door, speaks_tls};
+use dipc_door::{Channel, Refusal};
 use dipc_wire::frame::{Encoded, FrameBuffer, FrameError};
 use dipc_wire::peer::common_version;
 use dipc_wire::referee::{Answer, Join, MAGIC, Membership, ToNode, ToReferee, VERSIONS};
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::link::tune;
-use super::outbox::{Cut, Outbox, send_blocking};
+use super::outgoing::Outgoing;
 
 /// What is known of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,11 +145,22 @@ pub(crate) enum JoinError {
     },
     #[error("{0} is no address:port")]
     Address(String),
+    #[error(transparent)]
+    Door(#[from] Refusal),
 }
 
 impl JoinError {
-    /// Whether the referee itself said no, so that asking again is of no use.
+    /// Whether asking again is of no use until somebody has changed something.
     pub(crate) fn is_final(&self) -> bool {
+        match self {
+            JoinError::Door(refusal) => refusal.is_final(),
+            other => other.is_the_referees(),
+        }
+    }
+
+    /// Whether the referee itself said no. Whoever else has come to its address
+    /// ends nobody.
+    pub(crate) fn is_the_referees(&self) -> bool {
         matches!(
             self,
             JoinError::Refused { retry: false, .. } | JoinError::Address(_)
@@ -171,7 +183,7 @@ pub(crate) struct Known {
 
 /// A joined connection, not yet read from.
 pub(crate) struct Joined {
-    stream: TcpStream,
+    channel: Channel,
     buffer: FrameBuffer,
     /// Who we are now.
     pub(crate) me: Membership,
@@ -183,6 +195,7 @@ pub(crate) struct Joined {
 
 /// Asks to be a member, as `member` if we were one before.
 pub(crate) fn join(
+    door: &Door,
     address: &str,
     name: &str,
     listen: &str,
@@ -194,8 +207,13 @@ pub(crate) fn join(
         .map_err(|_| JoinError::Address(address.into()))?;
     let mut last = JoinError::Address(address.into());
     for address in addresses {
+        door.may_use(address.ip())?;
         match TcpStream::connect_timeout(&address, patience) {
-            Ok(stream) => return greet(stream, name, listen, member, patience),
+            Ok(stream) => {
+                tune(&stream, patience)?;
+                let channel = door.call(stream, patience)?;
+                return greet(channel, name, listen, member);
+            }
             Err(error) => last = error.into(),
         }
     }
@@ -203,13 +221,11 @@ pub(crate) fn join(
 }
 
 fn greet(
-    stream: TcpStream,
+    mut channel: Channel,
     name: &str,
     listen: &str,
     member: Option<Membership>,
-    patience: Duration,
 ) -> Result<Joined, JoinError> {
-    tune(&stream, patience)?;
     let join = Join {
         magic: MAGIC,
         versions: VERSIONS,
@@ -217,10 +233,17 @@ fn greet(
         address: listen,
         member,
     };
-    send_blocking(&stream, [Encoded::new(&join, 0)?.as_ref(), &[]])?;
+    channel.send_blocking([Encoded::new(&join, 0)?.as_ref(), &[]])?;
     let mut buffer = FrameBuffer::new();
     loop {
-        if let Some(frame) = buffer.next_frame()? {
+        let frame = buffer.next_frame().map_err(|error| {
+            if speaks_tls(&error) {
+                Refusal::Encrypted.into()
+            } else {
+                JoinError::from(error)
+            }
+        })?;
+        if let Some(frame) = frame {
             match frame.message()? {
                 Answer::Welcome {
                     version,
@@ -232,9 +255,10 @@ fn greet(
                         return Err(FrameError::Malformed.into());
                     }
                     let timeout = Duration::from_millis(timeout_ms.into());
-                    tune(&stream, timeout)?;
+                    tune(channel.stream(), timeout)?;
+                    channel.settle(Some(timeout))?;
                     return Ok(Joined {
-                        stream,
+                        channel,
                         buffer,
                         me: member,
                         timeout,
@@ -247,7 +271,7 @@ fn greet(
                 }
             }
         }
-        match (&stream).read(buffer.space())? {
+        match channel.read(buffer.space())? {
             0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
             count => buffer.filled(count),
         }
@@ -265,7 +289,7 @@ pub(crate) struct Referee {
 #[derive(Default)]
 struct State {
     /// The connection, while there is one.
-    outbox: Option<Arc<Outbox>>,
+    outbox: Option<Outgoing>,
     /// Questions without an answer: they are asked again of the next referee.
     questions: HashMap<u64, (ToReferee, Sender<Resolution>)>,
     /// How many connections there have been.
@@ -306,15 +330,15 @@ impl Referee {
         mut about_members: impl FnMut(ToNode<'_>),
     ) -> JoinError {
         let Joined {
-            mut stream,
+            mut channel,
             mut buffer,
             ..
         } = joined;
-        let socket = match stream.try_clone() {
-            Ok(clone) => OwnedFd::from(clone),
+        let outgoing = match Outgoing::to_referee(&channel, BACKLOG) {
+            Ok(outgoing) => outgoing,
             Err(error) => return error.into(),
         };
-        self.introduce(Outbox::new(socket, Cut::Nowhere, BACKLOG), known);
+        self.introduce(outgoing, known);
         let error = loop {
             match buffer.next_frame() {
                 Err(error) => break error.into(),
@@ -322,7 +346,7 @@ impl Referee {
                     Err(error) => break error.into(),
                     Ok(message) => self.hear(message, &mut about_members),
                 },
-                Ok(None) => match stream.read(buffer.space()) {
+                Ok(None) => match channel.read(buffer.space()) {
                     Ok(0) => break std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into(),
                     Ok(count) => buffer.filled(count),
                     // This daemon was stopped for a while (signal(7)).
@@ -337,7 +361,7 @@ impl Referee {
         error
     }
 
-    fn introduce(&self, outbox: Arc<Outbox>, known: impl FnOnce() -> Known) {
+    fn introduce(&self, outbox: Outgoing, known: impl FnOnce() -> Known) {
         // Under the lock, so that no release or creation of this moment is told
         // before the list that it changes.
         let mut state = self.state.lock();
@@ -455,7 +479,7 @@ impl Referee {
     }
 }
 
-fn say(outbox: &Arc<Outbox>, message: &ToReferee) {
+fn say(outbox: &Outgoing, message: &ToReferee) {
     if let Ok(header) = Encoded::new(message, 0) {
         // A broken connection is found by its reader.
         let _ = outbox.send([header.as_ref(), &[]]);
@@ -464,6 +488,7 @@ fn say(outbox: &Arc<Outbox>, message: &ToReferee) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::outbox::{Cut, Outbox};
     use super::*;
 
     const ID: ObjectId = ObjectId::new(NodeId::SOLO, 1);
@@ -497,7 +522,8 @@ mod tests {
     #[test]
     fn a_link_that_broke_without_a_referee_is_reported_to_the_next_one() {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let outbox = Outbox::new(OwnedFd::from(ours), Cut::Nowhere, BACKLOG);
+        let outbox = Outbox::new(ours.into(), Cut::Nowhere, BACKLOG);
+        let outbox = Outgoing::plain(outbox);
         let (node, incarnation) = (NodeId::SOLO, Incarnation(7));
         referee().introduce(outbox, || Known {
             keys: Vec::new(),

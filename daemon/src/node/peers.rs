@@ -14,6 +14,8 @@ use super::link::Link;
 pub(crate) struct Member {
     /// Its present life.
     pub(crate) incarnation: Incarnation,
+    /// What the referee calls it.
+    pub(crate) name: String,
 }
 
 /// All peers. A node is here from the moment the referee names it until its
@@ -65,20 +67,24 @@ impl Peers {
     }
 
     /// Waits until the referee has named this life of a node, and nothing is left
-    /// of the one before; false when it is over or does not come within `patience`.
-    pub(crate) fn is_member(
+    /// of the one before; returns its name, and `None` when it is over or does not
+    /// come within `patience`.
+    pub(crate) fn await_member(
         &self,
         node: NodeId,
         incarnation: Incarnation,
         patience: Duration,
-    ) -> bool {
+    ) -> Option<String> {
         let mut known = self.known.lock();
         let not_yet = |known: &mut Known| {
             let named = known.members.get(&node).map(|m| m.incarnation) == Some(incarnation);
             !known.is_over(node, incarnation) && (!named || known.parting.contains_key(&node))
         };
         self.changed.wait_while_for(&mut known, not_yet, patience);
-        !not_yet(&mut known) && !known.is_over(node, incarnation)
+        if not_yet(&mut known) || known.is_over(node, incarnation) {
+            return None;
+        }
+        known.members.get(&node).map(|member| member.name.clone())
     }
 
     /// A handshake has succeeded: from the moment after `last` the link may be

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::bounded;
+use dipc_door::{BadDoor, Door, Refusal};
 use dipc_wire::referee::Membership;
 use dipc_wire::sharing::Sharing;
 use dipc_wire::{Incarnation, NodeId};
@@ -29,6 +30,7 @@ use super::peers::Peers;
 use super::process::Processes;
 use super::reserve::Reserve;
 use super::segments::{Late, Segments};
+use super::threshold::Refused;
 use super::timer::Timer;
 use super::users::Users;
 use super::{Node, Task, admin, client, longest_quantum};
@@ -87,6 +89,12 @@ pub enum StartError {
         /// What to do, where the referee has not said it.
         hint: &'static str,
     },
+    /// The key or the allow file is no good.
+    #[error(transparent)]
+    Door(#[from] BadDoor),
+    /// Other hosts could connect, and there is no key.
+    #[error("--listen: {0}")]
+    Exposed(Refusal),
     /// A present member cannot be reached.
     #[error("{0}")]
     Member(String),
@@ -122,28 +130,30 @@ pub fn run(config: &Config, ready: impl FnOnce(&str)) -> Result<(), StartError> 
         .map_err(|e| system("cannot block signals")(e.into()))?;
     descriptors::raise_limit();
     config.limits()?;
+    let door = config.door()?;
     let programs = socket(&config.socket)?;
-    let served = serve(config, programs, ready, &ends);
+    let served = serve(config, door, programs, ready, &ends);
     let _ = fs::remove_file(&config.socket);
     served
 }
 
 fn serve(
     config: &Config,
+    door: Door,
     programs: Socket,
     ready: impl FnOnce(&str),
     ends: &SigSet,
 ) -> Result<(), StartError> {
     let (keeper, child) = Keeper::spawn().map_err(system("cannot start the keeper process"))?;
-    let peers = listen(config)?;
+    let peers = listen(config, &door)?;
     let name = node_name(config)?;
     let listens = peers.as_ref().map(|(_, address)| address.to_string());
     let address = config.advertise.clone().or(listens).unwrap_or_default();
     let joined = match &config.referee {
-        Some(referee) => Some(enter_cluster(config, referee, &name, &address)?),
+        Some(referee) => Some(enter_cluster(config, &door, referee, &name, &address)?),
         None => None,
     };
-    let node = assemble(config, keeper, name, address, joined.as_ref())?;
+    let node = assemble(config, keeper, name, address, joined.as_ref(), door)?;
     let threads = system("cannot start a thread");
     // Before it has anything from anybody.
     node.hand_over();
@@ -204,6 +214,7 @@ pub(super) fn assemble(
     name: String,
     address: String,
     joined: Option<&Joined>,
+    door: Door,
 ) -> Result<Arc<Node>, StartError> {
     let me = joined.map_or_else(solo, |joined| joined.me);
     let timeout = joined.map_or(config.timeout, |joined| joined.timeout);
@@ -233,6 +244,8 @@ pub(super) fn assemble(
         began: Instant::now(),
         home: Home::new(me, limits?, sharing, timer.clone(), Users::new(config.root)),
         peers: Peers::default(),
+        door,
+        refused: Refused::new(),
         ending: Mutex::default(),
         clock: clock(config),
         promise: Promise::new().map_err(system("no memory to share with the keeper"))?,
@@ -320,7 +333,7 @@ fn socket(path: &Path) -> Result<Socket, StartError> {
     Ok(listener)
 }
 
-fn listen(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+fn listen(config: &Config, door: &Door) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     if config.referee.is_none() {
         return Ok(None);
     }
@@ -328,6 +341,7 @@ fn listen(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartErr
     if address.ip().is_unspecified() && config.advertise.is_none() {
         return Err(StartError::Unspecified(address));
     }
+    door.may_use(address.ip()).map_err(StartError::Exposed)?;
     let listener = TcpListener::bind(address).and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
@@ -339,6 +353,7 @@ fn listen(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, StartErr
 
 fn enter_cluster(
     config: &Config,
+    door: &Door,
     referee: &str,
     name: &str,
     address: &str,
@@ -346,11 +361,11 @@ fn enter_cluster(
     let deadline = Instant::now() + config.timeout;
     loop {
         // A referee that has just restarted lets newcomers wait.
-        match join(referee, name, address, None, config.timeout * 2) {
+        match join(door, referee, name, address, None, config.timeout * 2) {
             Ok(joined) => return Ok(joined),
             Err(error) if error.is_final() || Instant::now() >= deadline => {
                 let hint = match error {
-                    JoinError::Refused { .. } => "",
+                    JoinError::Refused { .. } | JoinError::Door(_) => "",
                     _ => ". Check that dipc-referee runs there and that this host reaches it",
                 };
                 return Err(StartError::Join {

@@ -5,12 +5,14 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use clap::Parser;
+use dipc_door::Door;
 use dipc_wire::peer::{Hello, MAGIC, VERSIONS};
 use dipc_wire::{Incarnation, NodeId};
 
 use super::Node;
 use super::lease::Lease;
-use super::link::Link;
+use super::link::{BACKLOG, Link};
+use super::outgoing::Outgoing;
 use super::process::{Process, Processes};
 use super::start::assemble;
 use crate::config::Config;
@@ -25,6 +27,7 @@ pub(super) fn solo_node() -> Arc<Node> {
         "test".into(),
         String::new(),
         None,
+        Door::default(),
     )
     .unwrap()
 }
@@ -57,7 +60,8 @@ pub(super) fn link_to(node: &Node, peer: u8, incarnation: u64) -> (Arc<Link>, Tc
     };
     let now = node.clock.now();
     let lease = Lease::new(node.terms(), now, now);
-    let link = Link::new(&ours, &hello, node.counters.clone(), lease).unwrap();
+    let outgoing = Outgoing::plain_link(&ours, BACKLOG).unwrap();
+    let link = Link::new(outgoing, &hello, node.counters.clone(), lease);
     let connected = node.peers.connect(&link, || Ok::<(), ()>(()));
     assert_eq!(connected, Ok(Some(())));
     (link, theirs)

@@ -27,13 +27,14 @@ golden_values! { OBJECTS, objects_keep_their_bytes: Vec<Object> {
 
 golden_values! { NODES, nodes_keep_their_bytes: Vec<NodeStatus> {
     "00" => vec![],
-    "01 02 09 026e32 00 022f73 0130 ac02 ad02 00 00 00 01 02 03 04 05 06 07 08 ac02" => vec![solo()],
-    "01 02 09 026e32 05613a393032 022f73 0130 ac02 ad02 01 05613a393030 01 02 01 07 01 ac02 03616e6e 027368 02 01 01 02 03 04 05 06 07 08 ac02"
+    "01 02 09 026e32 00 022f73 0130 ac02 ad02 00 00 00 01 02 03 04 05 06 07 08 ac02 00" => vec![solo()],
+    "01 02 09 026e32 05613a393032 022f73 0130 ac02 ad02 01 05613a393030 01 02 01 07 01 ac02 03616e6e 027368 02 01 01 02 03 04 05 06 07 08 ac02 01 036b6579 ac02"
         => vec![NodeStatus {
             address: "a:902".into(),
             referee: Some(("a:900".into(), true)),
             peers: vec![node(1), node(7)],
             processes: vec![shell()],
+            refused: vec![("key".into(), 300)],
             ..solo()
         }],
 }}
@@ -90,5 +91,6 @@ fn solo() -> NodeStatus {
         peers: vec![],
         processes: vec![],
         counters: COUNTED,
+        refused: vec![],
     }
 }
