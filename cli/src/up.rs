@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
     /// Gives each node and the referee a network namespace of its own, joined by a
-    /// bridge; needs root, and iproute2
+    /// bridge; encrypts as --tls does. Needs root, and iproute2
     #[arg(long)]
     netns: bool,
 }
