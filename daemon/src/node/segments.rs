@@ -493,7 +493,7 @@ mod tests {
         let node = solo_node();
         let (home, _stream) = link_to(&node, 2, 7);
         // The home has answered the attach, and is dead before the segment is entered.
-        node.link_lost(&home, "test");
+        node.link_ended(&home);
         let id = ObjectId::new(home.node, 1);
         let segment = node.segments.enter(node.me, id, SHAPE).unwrap();
         node.learn_deaths(&segment, &home);
@@ -523,7 +523,7 @@ mod tests {
     fn a_segment_whose_home_is_back_in_another_life_is_forgotten_all_the_same() {
         let node = solo_node();
         let (home, _stream) = link_to(&node, 2, 7);
-        node.link_lost(&home, "test");
+        node.link_ended(&home);
         let id = ObjectId::new(home.node, 1);
         let segment = node.segments.enter(node.me, id, SHAPE).unwrap();
         node.learn_deaths(&segment, &home);

@@ -195,11 +195,13 @@ impl Stage {
         }
     }
 
-    /// Node 1 or 2 ends by itself and says why; what its programs are told.
+    /// Node 1 or 2 ends, by itself or by its keeper if that is awake first, and says
+    /// why; what its programs are told.
     pub(crate) fn ends(&mut self, lost: usize) {
         assert!(!self.cluster.node_ended(lost).success());
         let log = self.cluster.node(lost).log();
-        assert!(log.contains("this node ends: "), "it says why: {log}");
+        let says_why = log.contains("this node ends: ") || log.contains("It is killed");
+        assert!(says_why, "it says why: {log}");
         self.programs_are_told(lost);
     }
 
