@@ -4,7 +4,7 @@ use std::env;
 use std::io::{Write, stderr};
 
 use dipc_tests::scratch::Scratch;
-use dipc_tests::{Mode, Program, in_each_mode};
+use dipc_tests::{Cluster, Mode, Options, Program, in_each_mode, network};
 
 use crate::shapes::{SHAPES, Shape};
 use crate::stage::{Histogram, LAYOUTS, Layout, SEGMENT, Stage};
@@ -37,12 +37,12 @@ fn describe(shape: &Shape, fenced: bool, layout: Layout, histogram: &Histogram) 
 
 /// Runs everything, and fails if anything came that may not come. What it says
 /// is shown even where tests pass, for whoever counts.
-fn try_all(mode: &str, stage: &mut Stage) {
+fn try_all(mode: &str, stage: &mut Stage, runs: usize) {
     let (mut total, mut kinds) = (0, 0);
     for shape in &SHAPES {
         for layout in LAYOUTS {
             for fenced in [false, true] {
-                let histogram = stage.run(shape, fenced, layout, runs());
+                let histogram = stage.run(shape, fenced, layout, runs);
                 let line = describe(shape, fenced, layout, &histogram);
                 println!("{line}");
                 let allowed = allowed(shape, fenced);
@@ -75,7 +75,23 @@ in_each_mode!(no_outcome_comes_that_x86_tso_forbids);
 fn no_outcome_comes_that_x86_tso_forbids(mode: Mode) {
     let cluster = mode.cluster(4);
     let mut stage = Stage::new(&cluster, |node| cluster.program(node));
-    try_all(&format!("{mode:?} mode"), &mut stage);
+    try_all(&format!("{mode:?} mode"), &mut stage, runs());
+}
+
+/// Each node in a network namespace of its own, and TLS between them.
+#[test]
+fn no_outcome_comes_that_x86_tso_forbids_over_encrypted_links_of_a_network() {
+    if !network::can_be_made("litmus tests over a network") {
+        return;
+    }
+    let cluster = Cluster::with(Options {
+        network: true,
+        ..Options::nodes(4)
+    });
+    let mut stage = Stage::new(&cluster, |node| cluster.program(node));
+    // What differs is below the protocol: fewer runs are enough.
+    let mode = "page mode over TLS in network namespaces";
+    try_all(mode, &mut stage, runs().div_ceil(4));
 }
 
 #[test]
